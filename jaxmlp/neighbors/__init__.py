@@ -1,0 +1,3 @@
+from jaxmlp.neighbors.graph import Graph
+
+__all__ = ["Graph"]

@@ -1,0 +1,66 @@
+"""The geometry a potential sees: dense, padded rows of neighbours with the neighbour axis last."""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["species", "vectors", "neighbors", "neighbor_species", "mask", "R", "box"],
+    meta_fields=["shells"],
+)
+@dataclass(frozen=True)
+class Graph:
+    """Rows of neighbours of n atoms: the whole system (n = N), or one block of it for a local potential.
+
+    A slot that holds no neighbour is *padded*: its vector is longer than every cutoff, its mask is False, its species is
+    0 and its neighbour index is 0, so that functions that vanish at the cutoff need no mask.
+
+    Args:
+        species: (n,) index of each atom into `potential.species`.
+        vectors: (n, 3, M) Å, from each atom to its neighbours, r_ij = R_j + shift @ box - R_i.
+        neighbors: (n, M) atom index of each neighbour, into the whole system.
+        neighbor_species: (n, M) species index of each neighbour.
+        mask: (n, M) True where a slot holds a neighbour.
+        R: (N, 3) Å, positions of the whole system.
+        box: (3, 3) Å, rows are the lattice vectors, or None.
+        shells: ((radius, slots), ...) with growing radius: the first `slots` slots of a row hold all neighbours
+            nearer than `radius`; the last entry covers the row.
+    """
+
+    species: Array
+    vectors: Array
+    neighbors: Array
+    neighbor_species: Array
+    mask: Array
+    R: Array
+    box: Array | None
+    shells: tuple[tuple[float, int], ...] = field(default=())
+
+    def within(self, cutoff: float) -> "Graph":
+        """Return the graph of the leading slots that hold every neighbour nearer than `cutoff` (Å)."""
+        for radius, slots in self.shells:
+            if radius >= cutoff:
+                keep = slice(0, slots)
+                return replace(
+                    self,
+                    vectors=self.vectors[:, :, keep],
+                    neighbors=self.neighbors[:, keep],
+                    neighbor_species=self.neighbor_species[:, keep],
+                    mask=self.mask[:, keep],
+                    shells=tuple(s for s in self.shells if s[1] <= slots),
+                )
+        raise ValueError(f"this graph holds neighbours up to {self.shells[-1][0]} Å; {cutoff} Å was asked for.")
+
+    def gather(self, features: Array) -> Array:
+        """Return per-atom `features` (N, ...) at the neighbours, (n, M, ...), for message-passing potentials."""
+        return features[self.neighbors]
+
+    @property
+    def distances(self) -> Array:
+        """r_ij, (n, M) Å; padded slots are longer than the cutoff."""
+        return jnp.sqrt(jnp.sum(self.vectors * self.vectors, axis=1))

@@ -1,0 +1,42 @@
+"""The protocol every interatomic potential follows."""
+
+from typing import Any, ClassVar
+
+from jax import Array
+
+from jaxmlp.neighbors.graph import Graph
+
+Params = Any  # a pytree of arrays
+
+
+class Potential:
+    """A frozen, hashable set of hyper-parameters with one pure method, `site_energies(params, graph)`.
+
+    Subclasses are frozen dataclasses with at least `species` (atomic numbers, in the order of the species axes of the
+    parameters) and `cutoff` (Å). They hold no arrays: those live in `params`.
+
+    Class attributes:
+        local: each site energy depends only on the atom's own row of the graph. Local potentials are evaluated in
+            blocks of rows and may not use `graph.gather`, `graph.R` or `graph.box`.
+        pairwise: the energy is a sum of symmetric pair terms, half to each atom, so dE_i/dr_ij = -dE_j/dr_ji.
+        block: rows evaluated together on a CPU (the intermediates of a block should fit in the cache).
+    """
+
+    species: tuple[int, ...]
+    cutoff: float
+    local: ClassVar[bool] = True
+    pairwise: ClassVar[bool] = False
+    block: ClassVar[int] = 64
+
+    @property
+    def shells(self) -> tuple[float, ...]:
+        """Growing cutoffs (Å) that sort the neighbours of a row; the last one is `cutoff`. See `Graph.within`."""
+        return (self.cutoff,)
+
+    def site_energies(self, params: Params, graph: Graph) -> Array:
+        """Return the energy of every atom of the graph, (n,) eV."""
+        raise NotImplementedError(f"{type(self).__name__} defines no site_energies.")
+
+    def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["Potential", Params]:
+        """Return the potential and parameters for a subset of its species: an exact slicing, in the order given."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be restricted to some of its species.")
