@@ -1,0 +1,49 @@
+"""jaxmlp: every interatomic potential is a pure function E(R, box, params); the rest is built from it with JAX."""
+
+from jaxmlp.combinators import Committee, Interpolation, Scaled, Sum, interpolate
+from jaxmlp.derivatives import (
+    elastic_constants,
+    forces,
+    heat_flux,
+    hessian,
+    hvp,
+    pressure,
+    stress,
+    virial,
+)
+from jaxmlp.energy import energy_fn, evaluate_fn, total_energy
+from jaxmlp.evaluate import Evaluation, Execution, evaluate
+from jaxmlp.formats.errors import FormatError
+from jaxmlp.neighbors import Graph, Neighbors, NeighborSearch
+from jaxmlp.potential import Potential
+from jaxmlp.system import System
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Committee",
+    "Evaluation",
+    "Execution",
+    "FormatError",
+    "Graph",
+    "Interpolation",
+    "NeighborSearch",
+    "Neighbors",
+    "Potential",
+    "Scaled",
+    "Sum",
+    "System",
+    "elastic_constants",
+    "energy_fn",
+    "evaluate",
+    "evaluate_fn",
+    "forces",
+    "heat_flux",
+    "hessian",
+    "hvp",
+    "interpolate",
+    "pressure",
+    "stress",
+    "total_energy",
+    "virial",
+]

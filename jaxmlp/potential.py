@@ -13,7 +13,8 @@ class Potential:
     """A frozen, hashable set of hyper-parameters with one pure method, `site_energies(params, graph)`.
 
     Subclasses are frozen dataclasses with at least `species` (atomic numbers, in the order of the species axes of the
-    parameters) and `cutoff` (Å). They hold no arrays: those live in `params`.
+    parameters) and `cutoff` (Å). They hold no arrays: those live in `params`. Rows of a graph may hold neighbours beyond
+    the cutoff (lists have a skin, and several potentials may share one), so every term has to vanish there.
 
     Class attributes:
         local: each site energy depends only on the atom's own row of the graph. Local potentials are evaluated in
@@ -33,6 +34,10 @@ class Potential:
         """Growing cutoffs (Å) that sort the neighbours of a row; the last one is `cutoff`. See `Graph.within`."""
         return (self.cutoff,)
 
+    def terms(self, params: Params) -> list[tuple["Potential", Params]]:
+        """Return the potentials, with their parameters, whose energies add up to this one's; evaluated one by one."""
+        return [(self, params)]
+
     def site_energies(self, params: Params, graph: Graph) -> Array:
         """Return the energy of every atom of the graph, (n,) eV."""
         raise NotImplementedError(f"{type(self).__name__} defines no site_energies.")
@@ -40,3 +45,15 @@ class Potential:
     def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["Potential", Params]:
         """Return the potential and parameters for a subset of its species: an exact slicing, in the order given."""
         raise NotImplementedError(f"{type(self).__name__} cannot be restricted to some of its species.")
+
+    def __add__(self, other: "Potential") -> "Potential":
+        """a + b: energies add; params are (params_a, params_b)."""
+        from jaxmlp.combinators import Sum
+
+        return Sum((self, other))
+
+    def __rmul__(self, factor: float) -> "Potential":
+        """factor * a: a scaled energy; params are those of a."""
+        from jaxmlp.combinators import Scaled
+
+        return Scaled.of(float(factor), self)

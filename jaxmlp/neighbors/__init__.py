@@ -1,3 +1,6 @@
-from jaxmlp.neighbors.graph import Graph
+"""Neighbour lists: dense padded rows, searched inside jit."""
 
-__all__ = ["Graph"]
+from jaxmlp.neighbors.graph import Graph
+from jaxmlp.neighbors.search import Neighbors, NeighborSearch
+
+__all__ = ["Graph", "NeighborSearch", "Neighbors"]

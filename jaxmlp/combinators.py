@@ -1,0 +1,148 @@
+"""Potentials made of potentials: sums, multiples, interpolations and committees."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmlp.neighbors.graph import Graph
+from jaxmlp.potential import Params, Potential
+
+
+@dataclass(frozen=True)
+class Composite(Potential):
+    """What potentials made of `members` share: cutoffs, species and execution are the members'.
+
+    Raises:
+        ValueError: the members do not have the same species in the same order.
+    """
+
+    members: tuple[Potential, ...]
+
+    def __post_init__(self):
+        if not self.members:
+            raise ValueError(f"a {type(self).__name__} needs at least one potential.")
+        for m in self.members:
+            if m.species != self.members[0].species:
+                raise ValueError(
+                    f"the members of a {type(self).__name__} must have the same species in the same order; got "
+                    f"{self.members[0].species} and {m.species} (atomic numbers). Bring them together with "
+                    "`b, params_b = b.restrict(params_b, a.species)`."
+                )
+
+    @property
+    def species(self):  # type: ignore[override]
+        return self.members[0].species
+
+    @property
+    def cutoff(self):  # type: ignore[override]
+        return max(m.cutoff for m in self.members)
+
+    @property
+    def shells(self):
+        return tuple(sorted({c for m in self.members for c in m.shells}))
+
+    @property
+    def local(self):  # type: ignore[override]
+        return all(m.local for m in self.members)
+
+    @property
+    def pairwise(self):  # type: ignore[override]
+        return all(m.pairwise for m in self.members)
+
+    @property
+    def block(self):  # type: ignore[override]
+        return min(m.block for m in self.members)
+
+    def _energies(self, params, graph: Graph) -> list[Array]:
+        return [m.site_energies(p, graph.within(m.cutoff)) for m, p in zip(self.members, params)]
+
+    def _restricted(self, params, species):
+        pairs = [m.restrict(p, species) for m, p in zip(self.members, params)]
+        return tuple(m for m, _ in pairs), tuple(p for _, p in pairs)
+
+
+class Sum(Composite):
+    """E = sum_k E_k; params is a tuple with one entry per member. Written a + b."""
+
+    def site_energies(self, params: Params, graph: Graph) -> Array:
+        first, *others = self._energies(params, graph)
+        return sum(others, start=first)
+
+    def terms(self, params):
+        if self.local:
+            return [(self, params)]
+        return [t for m, p in zip(self.members, params) for t in m.terms(p)]
+
+    def restrict(self, params, species):
+        members, params = self._restricted(params, species)
+        return Sum(members), params
+
+
+@dataclass(frozen=True)
+class Scaled(Composite):
+    """factor * E of one member; params are those of the member. Written factor * a."""
+
+    factor: float = 1.0
+
+    @classmethod
+    def of(cls, factor: float, potential: Potential) -> "Scaled":
+        return cls((potential,), factor)
+
+    def site_energies(self, params: Params, graph: Graph) -> Array:
+        return self.factor * self.members[0].site_energies(params, graph)
+
+    def terms(self, params):
+        return [(Scaled.of(self.factor, term), p) for term, p in self.members[0].terms(params)]
+
+    def restrict(self, params, species):
+        member, params = self.members[0].restrict(params, species)
+        return Scaled.of(self.factor, member), params
+
+
+class Interpolation(Composite):
+    """E = (1 - x) E_a + x E_b; params is {"x": scalar, "a": ..., "b": ...}, so that dE/dx = E_b - E_a is a gradient."""
+
+    def site_energies(self, params: Params, graph: Graph) -> Array:
+        a, b = self._energies((params["a"], params["b"]), graph)
+        return (1 - params["x"]) * a + params["x"] * b
+
+    def restrict(self, params, species):
+        members, (a, b) = self._restricted((params["a"], params["b"]), species)
+        return Interpolation(members), {"x": params["x"], "a": a, "b": b}
+
+
+def interpolate(a: Potential, b: Potential) -> Interpolation:
+    """Return (1 - x) a + x b with parameters {"x": scalar, "a": params_a, "b": params_b}."""
+    return Interpolation((a, b))
+
+
+@dataclass(frozen=True)
+class Committee(Composite):
+    """The mean of `size` copies of one potential with different parameters.
+
+    params is the potential's pytree with a leading axis of length `size` on every leaf; `Committee.stack` makes it.
+    The members' own energies, for uncertainties, come from `jax.vmap(energy_fn(potential, system), (None, None, 0))`.
+    """
+
+    size: int = 1
+
+    @classmethod
+    def of(cls, potential: Potential, size: int) -> "Committee":
+        if size < 1:
+            raise ValueError(f"a committee needs at least one member; got size {size}.")
+        return cls((potential,), size)
+
+    @staticmethod
+    def stack(params: list[Params]) -> Params:
+        """Return the committee's parameters from one pytree per member."""
+        return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), *params)
+
+    def site_energies(self, params: Params, graph: Graph) -> Array:
+        return jnp.mean(jax.vmap(lambda p: self.members[0].site_energies(p, graph))(params), axis=0)
+
+    def restrict(self, params, species):
+        one = jax.tree.map(lambda x: x[0], params)
+        member, _ = self.members[0].restrict(one, species)
+        return Committee.of(member, self.size), jax.vmap(lambda p: self.members[0].restrict(p, species)[1])(params)

@@ -1,0 +1,161 @@
+"""From a potential and a system to the pure function E(R, box, params)."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
+
+from jaxmlp.evaluate import Evaluation, Execution, _site_energies, evaluate, full_graph, local_energies
+from jaxmlp.neighbors.search import Neighbors, NeighborSearch
+from jaxmlp.potential import Params, Potential
+from jaxmlp.system import System, species_index
+
+EnergyFn = Callable[[Array, Array | None, Params], Array]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _local_energy(potential, execution, params, R, box, species, neighbors) -> Array:
+    return jnp.sum(local_energies(potential, params, R, box, species, neighbors, execution))
+
+
+@partial(_local_energy.defjvp, symbolic_zeros=True)
+def _local_energy_jvp(potential, execution, primals, tangents):
+    """dE = -F . dR + dE/dbox : dbox + dE/dparams . dparams, with F from the blocked evaluation.
+
+    This makes `jax.grad(energy)` as fast and as frugal as `evaluate`. The rule is made of differentiable operations, so
+    derivatives of every order, forward and reverse, are those of the plain energy.
+    """
+    params, R, box, species, neighbors = primals
+    d_params, d_R, d_box, _, _ = tangents
+    given = lambda t: t is not None and not isinstance(t, SymbolicZero)
+    change = jnp.zeros((), R.dtype)
+    if given(d_R) or given(d_box):
+        out = evaluate(potential, params, R, box, species, neighbors, execution=execution)
+        energy = jnp.sum(out.energies)
+        if given(d_R):
+            change -= jnp.sum(out.forces * d_R)
+        if given(d_box):
+            change += jnp.sum(out.box_gradient * d_box)
+    else:
+        energy = _local_energy(potential, execution, params, R, box, species, neighbors)
+    leaves, tree = jax.tree.flatten(params)
+    moved = [k for k, t in enumerate(tree.flatten_up_to(d_params)) if given(t)]
+    if moved:
+
+        def of(*moving):
+            full = list(leaves)
+            for k, x in zip(moved, moving):
+                full[k] = x
+            return jnp.sum(local_energies(potential, tree.unflatten(full), R, box, species, neighbors, execution))
+
+        directions = tree.flatten_up_to(d_params)
+        change += jax.jvp(of, tuple(leaves[k] for k in moved), tuple(directions[k] for k in moved))[1]
+    return energy, change
+
+
+def total_energy(
+    potential: Potential,
+    params: Params,
+    R: Array,
+    box: Array | None,
+    species: Array,
+    neighbors: Neighbors,
+    *,
+    execution: Execution = Execution(),
+) -> Array:
+    """Return the energy (eV) with a given neighbour list; differentiable in params, R and box to every order.
+
+    Arguments as for `evaluate`. With overflowed neighbours the energy is NaN.
+    """
+    energy = jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(R.dtype)
+    for term, p in potential.terms(params):
+        if term.local:
+            energy += _local_energy(term, execution, p, R, box, species, neighbors)
+        else:
+            graph = full_graph(term, R, box, species, neighbors)
+            energy += jnp.sum(_site_energies(term, p, graph, species, execution))
+    return energy
+
+
+def _prepare(potential, system: System, skin, headroom, execution):
+    """The search and the species of a system, and the restriction of (potential, params) to them."""
+    species_index(potential.species, system.numbers)  # says which elements the potential lacks
+    search = NeighborSearch.allocate(
+        system.R, system.box, system.pbc, potential.shells, skin=skin, headroom=headroom
+    )
+    present = tuple(z for z in potential.species if z in set(system.numbers.tolist()))
+    index = species_index(present, system.numbers)
+
+    def restricted(params):
+        return (potential, params) if present == potential.species else potential.restrict(params, present)
+
+    return search, index, restricted
+
+
+def energy_fn(
+    potential: Potential,
+    system: System,
+    *,
+    skin: float = 0.0,
+    headroom: float = 0.1,
+    precision: str | None = None,
+    block: int | None = None,
+    devices: int | None = None,
+) -> EnergyFn:
+    """Return the pure function energy(R, box, params) -> eV for the atoms of `system`.
+
+    It searches neighbours inside jit and is differentiable in R, box and params to every order, forward and reverse.
+    Parameters of elements that the system lacks are sliced away first. `jit` it.
+
+    Args:
+        potential: hyper-parameters.
+        system: species and periodicity; its positions decide the sizes of the neighbour list.
+        skin: Å by which lists reach beyond the cutoff; only useful where lists are reused.
+        headroom: lists hold for a uniform linear compression of `system` by this fraction. Beyond, where a list
+            overflows, the energy is NaN: build a new function from a system like the one evaluated.
+        precision, block, devices: see `Execution`.
+
+    Raises:
+        ValueError: the system has elements that the potential lacks.
+    """
+    execution = Execution(block, precision, devices)
+    search, species, restricted = _prepare(potential, system, skin, headroom, execution)
+
+    def energy(R: Array, box: Array | None, params: Params) -> Array:
+        R = jnp.asarray(R)
+        box = None if box is None else jnp.asarray(box)
+        reduced, p = restricted(params)
+        p = jax.tree.map(jnp.asarray, p)
+        return total_energy(reduced, p, R, box, jnp.asarray(species), search(R, box), execution=execution)
+
+    return energy
+
+
+def evaluate_fn(
+    potential: Potential,
+    system: System,
+    *,
+    skin: float = 0.0,
+    headroom: float = 0.1,
+    precision: str | None = None,
+    block: int | None = None,
+    devices: int | None = None,
+) -> Callable[[Array, Array | None, Params], Evaluation]:
+    """Return the pure function evaluate(R, box, params) -> `Evaluation`: all first derivatives at once.
+
+    Arguments as for `energy_fn`.
+    """
+    execution = Execution(block, precision, devices)
+    search, species, restricted = _prepare(potential, system, skin, headroom, execution)
+
+    def run(R: Array, box: Array | None, params: Params) -> Evaluation:
+        R = jnp.asarray(R)
+        box = None if box is None else jnp.asarray(box)
+        reduced, p = restricted(params)
+        p = jax.tree.map(jnp.asarray, p)
+        return evaluate(reduced, p, R, box, jnp.asarray(species), search(R, box), execution=execution)
+
+    return run

@@ -1,0 +1,305 @@
+"""Energy, forces and virials of a potential from one backward pass over neighbour rows, in blocks, on one device or many.
+
+A local potential is differentiated inside each block with respect to the edge vectors, G_ij = dE_i/dr_ij, so that a
+block's intermediates never leave the cache and are never stored. Everything else is a sum over edges:
+
+    F_i = sum_j (G_ij - G_ji),    virial = -sum_ij r_ij (x) G_ij,    W_i = sum_j r_ij (x) G_ji,
+
+where G_ji is *gathered* through the reverse slots of the neighbour list (a scatter costs ten times more on a CPU).
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxmlp.neighbors.graph import Graph
+from jaxmlp.neighbors.search import Neighbors
+from jaxmlp.potential import Params, Potential
+
+ROWS_ON_ACCELERATOR = 1 << 16
+
+
+class Evaluation(NamedTuple):
+    """What one evaluation gives; parts that a jitted caller does not use are not computed.
+
+    Args:
+        energy: eV.
+        energies: (N,) site energies, eV.
+        forces: (N, 3) eV/Å.
+        virial: (3, 3) eV, -dE/dstrain.
+        virials: (N, 3, 3) eV, W_i = sum_j r_ij (x) dE_j/dr_ji; not symmetric for many-body potentials; their sum is the
+            virial. For potentials that are not local this is the part of the edges only, see `heat_flux`.
+        box_gradient: (3, 3) eV/Å, dE/dbox at fixed R; None without a box.
+    """
+
+    energy: Array
+    energies: Array
+    forces: Array
+    virial: Array
+    virials: Array
+    box_gradient: Array | None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How an evaluation runs; changes rounding, never results.
+
+    Args:
+        block: rows of a local potential evaluated together; None takes the potential's own choice on a CPU, and
+            as many rows as fit on an accelerator.
+        precision: None follows the dtype of R; "mixed" keeps positions, edge vectors and sums in the dtype of R
+            (float64) and evaluates the potential in float32.
+        devices: number of devices the atoms are sharded over. On a CPU, start Python with
+            XLA_FLAGS=--xla_force_host_platform_device_count=n to have n of them.
+    """
+
+    block: int | None = None
+    precision: str | None = None
+    devices: int | None = None
+
+    def __post_init__(self):
+        if self.precision not in (None, "mixed"):
+            raise ValueError(f'precision must be None or "mixed"; got {self.precision!r}.')
+        if self.block is not None and self.block < 1:
+            raise ValueError(f"block is a number of rows and must be positive; got {self.block}.")
+        if self.devices is not None and not 1 <= self.devices <= jax.device_count():
+            raise ValueError(
+                f"devices={self.devices}, but this process has {jax.device_count()}. On a CPU set XLA_FLAGS="
+                f"--xla_force_host_platform_device_count={self.devices} before jax is imported."
+            )
+
+    def rows(self, potential: Potential, n: int) -> int:
+        """Rows per block for n rows: a divisor of n near the wanted size, so that nothing is padded, where one exists."""
+        wanted = self.block
+        if wanted is None:
+            wanted = potential.block if jax.default_backend() == "cpu" else ROWS_ON_ACCELERATOR
+            for size in range(min(wanted, n), wanted // 2, -1):
+                if n % size == 0:
+                    return size
+        return max(1, min(wanted, n))
+
+
+class _Rows(NamedTuple):
+    """What a block of rows needs; leading axis: atoms."""
+
+    index: Array
+    shift: Array
+    reverse: Array
+    R: Array
+    species: Array
+
+
+def evaluate(
+    potential: Potential,
+    params: Params,
+    R: Array,
+    box: Array | None,
+    species: Array,
+    neighbors: Neighbors,
+    *,
+    execution: Execution = Execution(),
+) -> Evaluation:
+    """Return energy, forces and virials of `potential` at R (N, 3), box (3, 3) or None.
+
+    Pure; meant to be jitted by the caller. With overflowed `neighbors` the energies are NaN.
+
+    Args:
+        species: (N,) indices into `potential.species`; a negative one marks an atom that does not exist (padding).
+        neighbors: a list that holds every pair nearer than `potential.cutoff`.
+    """
+    parts = [
+        (_evaluate_local if term.local else _evaluate_whole)(term, p, R, box, species, neighbors, execution)
+        for term, p in potential.terms(params)
+    ]
+    total = jax.tree.map(lambda *x: sum(x[1:], start=x[0]), *parts)
+    lost = jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(R.dtype)
+    return total._replace(energy=total.energy + lost, energies=total.energies + lost)
+
+
+def full_graph(potential: Potential, R: Array, box: Array | None, species: Array, neighbors: Neighbors) -> Graph:
+    """Return the graph of all atoms, differentiable in R and box."""
+    rows = _Rows(neighbors.index, neighbors.shift, neighbors.reverse, R, species)
+    planes = _planes(R)
+    vectors = _vectors(planes, rows, box, neighbors.shells[-1][0])
+    return _graph(potential, rows, vectors, R, box, species, neighbors.shells)
+
+
+def _planes(R: Array) -> list[Array]:
+    """The coordinates as contiguous (N + 1,) planes; the last entry is read by padded slots."""
+    return [jnp.concatenate([R[:, k], R[:1, k]]) for k in range(3)]
+
+
+def _vectors(planes: list[Array], rows: _Rows, box: Array | None, cutoff: float) -> Array:
+    """r_ij = R_j + shift @ box - R_i, (n, 3, M); padded slots get a vector 3.5 times longer than the cutoff."""
+    mask = rows.index < len(planes[0]) - 1
+    out = []
+    shift = None if box is None else rows.shift.astype(box.dtype)
+    for k in range(3):
+        d = planes[k].at[rows.index].get(mode="promise_in_bounds") - rows.R[:, k, None]
+        if box is not None and shift is not None:
+            d += shift[:, 0] * box[0, k] + shift[:, 1] * box[1, k] + shift[:, 2] * box[2, k]
+        out.append(jnp.where(mask, d, 2.0 * cutoff))
+    return jnp.stack(out, axis=1)
+
+
+def _graph(potential, rows: _Rows, vectors, R, box, species, shells) -> Graph:
+    mask = rows.index < len(species)
+    neighbors = jnp.where(mask, rows.index, 0)
+    own = jnp.maximum(rows.species, 0)
+    if len(potential.species) == 1:
+        theirs = jnp.zeros_like(neighbors)
+    else:
+        theirs = jnp.where(mask, jnp.maximum(species, 0)[neighbors], 0)
+    return Graph(own, vectors, neighbors, theirs, mask, R, box, shells)
+
+
+def _cast(potential_inputs, dtype):
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, potential_inputs
+    )
+
+
+def _model_dtype(R: Array, execution: Execution):
+    return jnp.float32 if execution.precision == "mixed" else R.dtype
+
+
+def _site_energies(potential, params, graph: Graph, own_species: Array, execution: Execution) -> Array:
+    """Energies of existing atoms in the dtype of the geometry, 0 for padded atoms."""
+    dtype = graph.vectors.dtype
+    graph, params = _cast((graph, params), _model_dtype(graph.vectors, execution))
+    energies = potential.site_energies(params, graph).astype(dtype)
+    return jnp.where(own_species >= 0, energies, 0)
+
+
+def _evaluate_whole(potential, params, R, box, species, neighbors, execution) -> Evaluation:
+    """Evaluate a potential that needs the whole system at once."""
+    graph = full_graph(potential, R, box, species, neighbors)
+
+    def total(vectors, R, box):
+        g = Graph(graph.species, vectors, graph.neighbors, graph.neighbor_species, graph.mask, R, box, graph.shells)
+        e = _site_energies(potential, params, g, species, execution)
+        return jnp.sum(e), e
+
+    wrt = (0, 1) if box is None else (0, 1, 2)
+    grads, energies = jax.grad(total, wrt, has_aux=True)(graph.vectors, R, box)
+    G, dR = grads[0], grads[1]
+    rows = _Rows(neighbors.index, neighbors.shift, neighbors.reverse, R, species)
+    incoming = _incoming(G, rows)
+    forces = jnp.sum(G - incoming, axis=2) - dR
+    virials = jnp.einsum("nam,nbm->nab", graph.vectors, incoming)
+    virial = -jnp.einsum("nam,nbm->ab", graph.vectors, G) - R.T @ dR
+    box_gradient = None
+    if box is not None:
+        virial -= box.T @ grads[2]
+        box_gradient = grads[2] + jnp.einsum("nam,nbm->ab", neighbors.shift.astype(R.dtype), G)
+    return Evaluation(jnp.sum(energies), energies, forces, virial, virials, box_gradient)
+
+
+def _incoming(G: Array, rows: _Rows) -> Array:
+    """G_ji for every edge i -> j, (n, 3, M), from the edge gradients of all rows (N, 3, M)."""
+    _, _, slots = G.shape
+    known = rows.reverse >= 0
+    start = jnp.where(known, rows.index * (3 * slots) + rows.reverse, 0)
+    flat = G.reshape(-1)
+    take = [flat.at[start + k * slots].get(mode="promise_in_bounds") for k in range(3)]
+    return jnp.stack([jnp.where(known, g, 0) for g in take], axis=1)
+
+
+def _evaluate_local(potential, params, R, box, species, neighbors, execution) -> Evaluation:
+    """Evaluate a local potential in blocks of rows, sharded over `execution.devices`."""
+    n = len(R)
+    devices = execution.devices or 1
+    size = execution.rows(potential, -(-n // devices))
+    per_device = -(-n // (devices * size)) * size
+    rows = _Rows(neighbors.index, neighbors.shift, neighbors.reverse, R, species)
+    fill = _Rows(n, 0, -1, 0, -1)
+    rows = _Rows(*(_pad(x, devices * per_device, v) for x, v in zip(rows, fill)))
+    work = partial(_shard, potential, execution, size, neighbors.shells)
+    if devices > 1:
+        mesh = Mesh(np.array(jax.devices()[:devices]), ("atoms",))
+        each, all_ = PartitionSpec("atoms"), PartitionSpec()
+        work = jax.shard_map(
+            partial(work, "atoms"),
+            mesh=mesh,
+            in_specs=(each, all_, all_, all_, all_),
+            out_specs=(each, each, each, all_, all_),
+            check_vma=False,
+        )
+    else:
+        work = partial(work, None)
+    energies, forces, virials, virial, box_gradient = work(rows, params, R, box, species)
+    energies, forces, virials = energies[:n], forces[:n], virials[:n]
+    return Evaluation(
+        jnp.sum(energies), energies, forces, virial, virials, None if box is None else box_gradient
+    )
+
+
+def _pad(x: Array, n: int, value) -> Array:
+    return x if len(x) == n else jnp.pad(x, [(0, n - len(x))] + [(0, 0)] * (x.ndim - 1), constant_values=value)
+
+
+def _shard(potential, execution, size, shells, axis, rows: _Rows, params, R, box, species):
+    """One device's rows: energies, forces, virials of its atoms; virial and box gradient of all."""
+    planes = _planes(R)
+    cutoff = shells[-1][0]
+    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
+
+    @partial(jax.checkpoint, prevent_cse=False)  # a derivative of the forces recomputes a block, and stores none
+    def differentiate(block: _Rows):
+        vectors = _vectors(planes, block, box, cutoff)
+
+        def total(vectors):
+            graph = _graph(potential, block, vectors, R, box, species, shells)
+            e = _site_energies(potential, params, graph, block.species, execution)
+            return jnp.sum(e), e
+
+        G, energies = jax.grad(total, has_aux=True)(vectors)
+        virials = -jnp.einsum("nam,nbm->nab", vectors, G)
+        box_gradient = jnp.einsum("nam,nbm->ab", block.shift.astype(R.dtype), G)
+        return energies, G, jnp.sum(G, axis=2), virials, jnp.sum(virials, axis=0), box_gradient
+
+    energies, G, out, virials, virial, box_gradient = lax.map(differentiate, blocks)
+    virial, box_gradient = jnp.sum(virial, axis=0), jnp.sum(box_gradient, axis=0)
+    flat = lambda x: x.reshape(-1, *x.shape[2:])
+    if potential.pairwise:  # G_ji = -G_ij
+        forces = 2 * out
+    else:
+        G_all = flat(G)
+        if axis is not None:
+            G_all = lax.all_gather(G_all, axis, tiled=True)
+
+        @partial(jax.checkpoint, prevent_cse=False)
+        def receive(block_out):
+            block, out = block_out
+            incoming = _incoming(G_all, block)
+            vectors = _vectors(planes, block, box, cutoff)
+            return out - jnp.sum(incoming, axis=2), jnp.einsum("nam,nbm->nab", vectors, incoming)
+
+        forces, virials = lax.map(receive, (blocks, out))
+    if axis is not None:
+        virial, box_gradient = lax.psum((virial, box_gradient), axis)
+    return flat(energies), flat(forces), flat(virials), virial, box_gradient
+
+
+def local_energies(potential, params, R, box, species, neighbors, execution) -> Array:
+    """Site energies (N,) of a local potential in blocks, without derivatives of their own rule (see `energy_fn`)."""
+    n = len(R)
+    size = execution.rows(potential, n)
+    rows = _Rows(neighbors.index, neighbors.shift, neighbors.reverse, R, species)
+    rows = _Rows(*(_pad(x, -(-n // size) * size, v) for x, v in zip(rows, _Rows(n, 0, -1, 0, -1))))
+    planes = _planes(R)
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def one(block: _Rows):
+        vectors = _vectors(planes, block, box, neighbors.shells[-1][0])
+        graph = _graph(potential, block, vectors, R, box, species, neighbors.shells)
+        return _site_energies(potential, params, graph, block.species, execution)
+
+    energies = lax.map(one, jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows))
+    return energies.reshape(-1)[:n]

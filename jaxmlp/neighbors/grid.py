@@ -1,0 +1,89 @@
+"""The bins of a neighbour search, chosen on the host from concrete positions; and edges by vesin, as a cross-check."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+PBC = tuple[bool, bool, bool]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Bins along the three lattice vectors.
+
+    Args:
+        shape: number of bins per direction.
+        reach: bins visited on either side, per direction.
+        capacity: atoms reserved per bin.
+    """
+
+    shape: tuple[int, int, int]
+    reach: tuple[int, int, int]
+    capacity: int
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """(n, 3) int32 stencil, ordered so that offsets[n - 1 - k] = -offsets[k]."""
+        return np.array(list(product(*(range(-w, w + 1) for w in self.reach))), dtype=np.int32)
+
+
+def _extents(R: np.ndarray, box: np.ndarray | None, pbc: PBC) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fractional coordinates (wrapped where periodic), cell heights and the atoms' extent along each height, Å."""
+    cell = np.eye(3) if box is None else box
+    inverse = np.linalg.inv(cell)
+    s = R @ inverse
+    s = np.where(pbc, s - np.floor(s), s - s.min(axis=0))
+    height = 1 / np.linalg.norm(inverse, axis=0)
+    return s, height, np.where(pbc, height, s.max(axis=0) * height)
+
+
+def choose_grid(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float, headroom: float) -> Grid:
+    """Return the grid that leaves the fewest candidate pairs to test for neighbours nearer than `cutoff` (Å).
+
+    `headroom` enlarges the bins' capacity, cubed as a density, against motion and compression.
+    """
+    s, height, extent = _extents(R, box, pbc)
+    best, fewest = None, np.inf
+    for w in (1, 2, 3):
+        shape, reach = [], []
+        for k in range(3):
+            n = max(1, int(w * extent[k] / cutoff))
+            n = min(n, max(1, round(2 * len(R) ** (1 / 3))) if not pbc[k] else 1024, 1024)
+            shape.append(n)
+            reach.append(int(np.ceil(cutoff * n / height[k])) if pbc[k] else min(w, n - 1))
+        width = [
+            1 / shape[k] if pbc[k] else max(extent[k] / shape[k], cutoff / max(reach[k], 1)) / height[k] + 1e-9
+            for k in range(3)
+        ]
+        bins = np.minimum((s / width).astype(int), np.array(shape) - 1)
+        crowd = int(np.bincount(np.ravel_multi_index(bins.T, shape)).max())
+        stencil = int(np.prod([2 * r + 1 for r in reach]))
+        pairs = np.prod(shape) * crowd**2 * stencil
+        if pairs < 0.8 * fewest:  # a finer grid has to pay for its longer stencil
+            capacity = min(int(np.ceil(crowd * (1 + headroom) ** 3)) + (crowd < len(R)), len(R))
+            best, fewest = Grid(tuple(shape), tuple(reach), capacity), pairs
+    assert best is not None
+    return best
+
+
+def edges(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all directed edges nearer than `cutoff` by the C++ library vesin: i (E,), j (E,), shift (E, 3)."""
+    import vesin
+
+    periodic = np.asarray(pbc, dtype=bool)
+    cell = np.eye(3) if box is None else np.asarray(box, dtype=float)
+    calculator = vesin.NeighborList(cutoff=float(cutoff), full_list=True)
+    i, j, shift = calculator.compute(np.asarray(R, dtype=float), cell, periodic.tolist(), quantities="ijS")
+    return i, j, shift
+
+
+def count_neighbors(R: np.ndarray, box: np.ndarray | None, pbc: PBC, radii: list[float]) -> np.ndarray:
+    """Return the number of neighbours within each radius, (N, radii)."""
+    import vesin
+
+    periodic = np.asarray(pbc, dtype=bool)
+    cell = np.eye(3) if box is None else box
+    calculator = vesin.NeighborList(cutoff=float(radii[-1]), full_list=True)
+    i, d = calculator.compute(R, cell, periodic.tolist(), quantities="id")
+    return np.stack([np.bincount(i[d < r], minlength=len(R)) for r in radii], axis=1)

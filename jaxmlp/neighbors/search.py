@@ -1,0 +1,329 @@
+"""Neighbour search inside jit: linear cost, any cell shape, any periodicity, cells of any size.
+
+Atoms are sorted into bins of a grid in fractional coordinates. An atom's candidates are the atoms of a stencil of bins
+around its own, as wide as the cutoff needs; where the stencil leaves a periodic cell, floor division gives both the bin
+and the image shift, so that a cell much smaller than the cutoff is visited many times and needs no special case. A
+single bin (grid 1 x 1 x 1) is the exhaustive search.
+
+Which candidates are neighbours is kept as bits, 32 to a word. The m-th neighbour is then the m-th set bit, found with
+population counts: no sort and no scatter. The candidate number of i in the list of its neighbour j is known from the
+opposite stencil offset, so the reverse slot of every edge is a population count too.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxmlp.geometry import heights
+from jaxmlp.neighbors.grid import Grid, choose_grid, count_neighbors
+
+_FAR = 1e6  # Å; coordinate of the empty slots of a bin, far from every atom
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["index", "shift", "reverse", "R", "box", "overflow"],
+    meta_fields=["shells"],
+)
+@dataclass(frozen=True)
+class Neighbors:
+    """Dense rows of neighbours, M slots each.
+
+    Args:
+        index: (N, M) int32, the neighbour's atom index; N in a padded slot.
+        shift: (N, 3, M) int16, integer image shifts, r_ij = R_j + shift @ box - R_i.
+        reverse: (N, M) int32, the slot of edge j -> i in row j; -1 in a padded slot.
+        R, box: positions (N, 3) and box (3, 3) or None the list was made for, Å.
+        overflow: bool scalar, True where a capacity was too small: the list is then incomplete, and every energy
+            computed from it is NaN.
+        shells: ((radius, slots), ...): the first `slots` slots of each row hold all neighbours nearer than
+            `radius` as long as the list is valid.
+    """
+
+    index: Array
+    shift: Array
+    reverse: Array
+    R: Array
+    box: Array | None
+    overflow: Array
+    shells: tuple[tuple[float, int], ...]
+
+    @property
+    def mask(self) -> Array:
+        """(N, M) True where a slot holds a neighbour."""
+        return self.index < self.index.shape[0]
+
+
+@dataclass(frozen=True)
+class NeighborSearch:
+    """A neighbour search of fixed shape: `search(R, box) -> Neighbors` is pure and runs under jit and vmap.
+
+    Args:
+        pbc: periodic directions.
+        shells: growing cutoffs, Å; the last one is the cutoff of the list. Edges of an inner shell come first in a row.
+        capacities: neighbour slots reserved for each shell (those nearer are counted in the nearer shell).
+        grid: bins of the search.
+        skin: Å by which the list reaches further than each cutoff.
+    """
+
+    pbc: tuple[bool, bool, bool]
+    shells: tuple[float, ...]
+    capacities: tuple[int, ...]
+    grid: Grid
+    skin: float = 0.0
+
+    @classmethod
+    def allocate(
+        cls,
+        R,
+        box,
+        pbc: tuple[bool, bool, bool],
+        shells: tuple[float, ...],
+        *,
+        skin: float = 0.0,
+        headroom: float = 0.1,
+        at_least: "NeighborSearch | None" = None,
+    ) -> "NeighborSearch":
+        """Choose grid and capacities for concrete positions, on the host.
+
+        Args:
+            R, box: (N, 3) and (3, 3) or None, Å.
+            shells: growing cutoffs, Å.
+            headroom: the capacities hold for a uniform linear compression of the system by this fraction.
+            at_least: a search that overflowed; every capacity of the new one is larger than its.
+
+        Raises:
+            ValueError: a cutoff, skin or headroom that is no sensible length.
+        """
+        shells = tuple(float(c) for c in shells)
+        if not shells or not all(0 < c < np.inf for c in shells) or list(shells) != sorted(set(shells)):
+            raise ValueError(f"neighbour cutoffs must be positive, finite and growing, in Å; got {shells}.")
+        if not (skin >= 0 and headroom >= 0):
+            raise ValueError(f"skin and headroom must not be negative; got skin={skin}, headroom={headroom}.")
+        R = np.asarray(R, dtype=float)
+        box = None if box is None else np.asarray(box, dtype=float)
+        if not np.isfinite(R).all() or (box is not None and not np.isfinite(box).all()):
+            raise ValueError("neighbours cannot be searched: positions or box contain NaN or infinite numbers.")
+        reach = [(c + skin) * (1 + headroom) for c in shells]
+        grid = choose_grid(R, box, pbc, reach[-1], headroom)
+        counts = count_neighbors(R, box, pbc, reach)
+        between = np.diff(counts, axis=1, prepend=0).max(axis=0)
+        floor = [0] * len(shells)
+        if at_least is not None:
+            floor = [int(1.2 * c) + 4 for c in at_least.capacities]
+            grid = replace(grid, capacity=max(grid.capacity, int(1.2 * at_least.grid.capacity) + 2))
+        slots = [max(int(c), f) for c, f in zip(between, floor)]
+        total = max(-(-sum(slots) // 4) * 4, 4)
+        slots[-1] += total - sum(slots)  # rows of whole SIMD words
+        return cls(pbc, shells, tuple(slots), grid, float(skin))
+
+    @property
+    def slots(self) -> tuple[tuple[float, int], ...]:
+        """((radius, slots), ...) as in `Neighbors.shells`."""
+        return tuple(zip(self.shells, np.cumsum(self.capacities).tolist()))
+
+    def __call__(self, R: Array, box: Array | None) -> Neighbors:
+        """Return the neighbours of R (N, 3) Å in box (3, 3) Å. No derivative passes through."""
+        R = lax.stop_gradient(jnp.asarray(R))
+        box = None if box is None else lax.stop_gradient(jnp.asarray(box))
+        cell = jnp.eye(3, dtype=R.dtype) if box is None else box.astype(R.dtype)
+        bins, images, fits = self._assign(R, cell)
+        table, slot, crowded = self._fill(bins)
+        home = R - images.astype(R.dtype) @ cell  # inside the cell along periodic directions
+        bits = self._candidates(home, cell, table)  # (shells, bins * capacity, words)
+        row = self._ravel(bins) * self.grid.capacity + jnp.minimum(slot, self.grid.capacity - 1)
+        bits = bits[:, row]  # to atom order
+        index, shift, reverse, full = self._collect(bits, bins, slot, images, table)
+        overflow = crowded | full | ~fits
+        return Neighbors(index, shift, reverse, R, box, overflow, self.slots)
+
+    def update(self, neighbors: Neighbors, R: Array, box: Array | None) -> Neighbors:
+        """Return `neighbors` where it still holds for R and box, else a new list.
+
+        The list holds as long as no pair can have come nearer than a cutoff without being in it: atoms moved, relative
+        to a homogeneous deformation F of the reference positions, by at most d with (cutoff + 2 d) / s <= cutoff +
+        skin, s the smallest singular value of F (1/s is bounded by 1 + |F^-1 - 1|). An overflowed list is kept, so that
+        the driver finds the positions for which it overflowed.
+        """
+        stale = self.stale(neighbors, R, box) & ~neighbors.overflow
+        return lax.cond(stale, lambda: self(R, box), lambda: neighbors)
+
+    def stale(self, neighbors: Neighbors, R: Array, box: Array | None) -> Array:
+        """True where the list may miss a pair nearer than the cutoff; see `update`."""
+        if box is None or neighbors.box is None:
+            moved, stretch = R - neighbors.R, 1.0
+        else:
+            moved = R - neighbors.R @ jnp.linalg.solve(neighbors.box, box)
+            back = jnp.linalg.solve(box, neighbors.box)
+            stretch = 1.0 + jnp.linalg.norm(back - jnp.eye(3, dtype=R.dtype))
+        d = jnp.sqrt(jnp.max(jnp.sum(moved * moved, axis=1)))
+        return (self.shells[-1] + 2 * d) * stretch > self.shells[-1] + self.skin
+
+    def _assign(self, R: Array, cell: Array) -> tuple[Array, Array, Array]:
+        """Return each atom's bin (N, 3), the cell images (N, 3) it is away from home, and whether the grid fits."""
+        reach = self.shells[-1] + self.skin
+        height = heights(cell)
+        s = R @ jnp.linalg.inv(cell)
+        bins, images, fits = [], [], jnp.array(True)
+        for k, (n, w, periodic) in enumerate(zip(self.grid.shape, self.grid.reach, self.pbc)):
+            if periodic:
+                image = jnp.floor(s[:, k])
+                b = jnp.floor((s[:, k] - image) * n)
+                fits &= w * height[k] >= reach * n
+            else:
+                image = jnp.zeros_like(s[:, k])
+                start = jnp.min(s[:, k])
+                # Bins stretch with the atoms' extent and are never narrower than the stencil needs.
+                width = jnp.maximum((jnp.max(s[:, k]) - start) / n, reach / (height[k] * max(w, 1)))
+                b = jnp.floor((s[:, k] - start) / (width * (1 + 1e-6)))
+            bins.append(jnp.clip(b, 0, n - 1).astype(jnp.int32))
+            images.append(image.astype(jnp.int32))
+        return jnp.stack(bins, 1), jnp.stack(images, 1), fits & jnp.all(jnp.isfinite(R))
+
+    def _ravel(self, bins: Array) -> Array:
+        _, ny, nz = self.grid.shape
+        return (bins[..., 0] * ny + bins[..., 1]) * nz + bins[..., 2]
+
+    def _fill(self, bins: Array) -> tuple[Array, Array, Array]:
+        """Return the atoms of every bin (bins + 1, capacity; N where empty), each atom's slot, and overflow."""
+        n, capacity = len(bins), self.grid.capacity
+        n_bins = int(np.prod(self.grid.shape))
+        flat = self._ravel(bins)
+        order = jnp.argsort(flat, stable=True).astype(jnp.int32)
+        ordered = flat[order]
+        first = jnp.searchsorted(ordered, jnp.arange(n_bins, dtype=jnp.int32)).astype(jnp.int32)
+        place = jnp.arange(n, dtype=jnp.int32) - first[ordered]
+        slot = jnp.zeros(n, jnp.int32).at[order].set(place)
+        # The extra row is the empty bin outside a non-periodic direction.
+        table = jnp.full((n_bins + 1, capacity), n, jnp.int32).at[ordered, place].set(order, mode="drop")
+        return table, slot, jnp.max(place) >= capacity
+
+    def _stencil(self, bins: Array, offsets: Array) -> tuple[Array, Array]:
+        """Return the flat bin at each offset from `bins`, and the image shift that leads there.
+
+        Outside a non-periodic direction that is the empty bin. bins (..., 3) and offsets (..., 3) broadcast.
+        """
+        place, shift, inside = [], [], jnp.array(True)
+        for k, (n, periodic) in enumerate(zip(self.grid.shape, self.pbc)):
+            target = bins[..., k] + offsets[..., k]
+            if periodic:
+                image = jnp.floor_divide(target, n)
+                target = target - image * n
+            else:
+                image = jnp.zeros_like(target)
+                inside = inside & (target >= 0) & (target < n)
+            place.append(target)
+            shift.append(image)
+        empty = int(np.prod(self.grid.shape))
+        return jnp.where(inside, self._ravel(jnp.stack(place, -1)), empty), jnp.stack(shift, -1)
+
+    def _candidates(self, home: Array, cell: Array, table: Array) -> Array:
+        """Test every atom against its stencil: bits (shells, bins * capacity, words) uint32, 32 candidates a word."""
+        offsets = jnp.asarray(self.grid.offsets)
+        capacity = self.grid.capacity
+        k = len(self.grid.offsets) * capacity
+        words = -(-k // 32)
+        itself = (len(self.grid.offsets) // 2) * capacity + np.arange(capacity)
+        not_itself = jnp.asarray(np.arange(words * 32) != itself[:, None])
+        powers = jnp.asarray(np.uint32(1) << np.arange(32, dtype=np.uint32))
+        places = jnp.concatenate([home, jnp.full((1, 3), _FAR, home.dtype)])
+        radii2 = [(c + self.skin) ** 2 for c in self.shells]
+
+        def one_bin(bin):
+            ours = places[table[self._ravel(bin)]]  # (capacity, 3)
+            target, shift = self._stencil(bin, offsets)
+            theirs = places[table[target]]  # (offsets, capacity, 3)
+            step = shift.astype(cell.dtype) @ cell
+            r2 = jnp.zeros((capacity, words * 32), home.dtype)
+            for axis in range(3):
+                # (R_j - R_i) + shift: exactly the negative of what j finds for i, so that the lists are symmetric.
+                d = theirs[None, :, :, axis] - ours[:, None, None, axis] + step[None, :, None, axis]
+                r2 += jnp.pad(d.reshape(capacity, k), ((0, 0), (0, words * 32 - k)), constant_values=_FAR) ** 2
+            found, bits = jnp.zeros((), bool), []
+            for radius2 in radii2:
+                near = (r2 < radius2) & not_itself & ~found
+                found = found | near
+                packed = jnp.where(near.reshape(capacity, words, 32), powers, jnp.uint32(0))
+                bits.append(jnp.sum(packed, axis=-1, dtype=jnp.uint32))
+            return jnp.stack(bits)
+
+        grid = np.array(list(np.ndindex(*self.grid.shape)), dtype=np.int32)
+        bits = lax.map(one_bin, jnp.asarray(grid), batch_size=_batch(len(grid), capacity * words * 32))
+        return jnp.swapaxes(bits, 0, 1).reshape(len(self.shells), -1, words)
+
+    def _collect(
+        self, bits: Array, bins: Array, slot: Array, images: Array, table: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """Turn each atom's bits (shells, N, words) into rows: index, shift, reverse, and overflow."""
+        n, capacity = len(bins), self.grid.capacity
+        offsets = jnp.asarray(self.grid.offsets)
+        count = lax.population_count(bits).astype(jnp.int32)
+        upto = jnp.cumsum(count, axis=-1)
+        before = upto - count
+        full = jnp.array(False)
+        for c, total in zip(self.capacities, upto[:, :, -1]):
+            full |= jnp.max(total) > c
+
+        def one_atom(i):
+            rows = []
+            start = 0
+            for s, slots in enumerate(self.capacities):
+                m = jnp.arange(slots, dtype=jnp.int32)
+                candidate = _set_bit(bits[s, i], upto[s, i], before[s, i], m)
+                offset = candidate // capacity
+                target, image = self._stencil(bins[i], offsets[offset])
+                theirs = candidate - offset * capacity
+                j = table[target, theirs]
+                ok = (m < upto[s, i, -1]) & (j < n)
+                j_safe = jnp.where(ok, j, 0)
+                shift = image + images[i] - images[j_safe]
+                # Seen from j, the same edge leads through the opposite offset to our slot.
+                back = (len(self.grid.offsets) - 1 - offset) * capacity + slot[i]
+                word = bits[s, j_safe, back // 32]
+                bit = (back % 32).astype(jnp.uint32)
+                below = word & ((jnp.uint32(1) << bit) - jnp.uint32(1))
+                reverse = before[s, j_safe, back // 32] + lax.population_count(below).astype(jnp.int32)
+                known = ok & ((word >> bit) & jnp.uint32(1) == 1) & (reverse < slots)
+                rows.append(
+                    (
+                        jnp.where(ok, j, n),
+                        jnp.where(ok[:, None], shift, 0).T.astype(jnp.int16),
+                        jnp.where(known, start + reverse, -1),
+                        jnp.any(jnp.abs(shift) > 32767),
+                    )
+                )
+                start += slots
+            index, shift, reverse, far = zip(*rows)
+            return jnp.concatenate(index), jnp.concatenate(shift, axis=1), jnp.concatenate(reverse), jnp.stack(far).any()
+
+        atoms = jnp.arange(n, dtype=jnp.int32)
+        index, shift, reverse, far = lax.map(one_atom, atoms, batch_size=_batch(n, 64 * sum(self.capacities)))
+        return index, shift, reverse, full | jnp.any(far)
+
+
+def _batch(n: int, size: int) -> int:
+    """Rows a step of `lax.map`: all on an accelerator within its memory, a cache's worth on a CPU."""
+    budget = 1 << 16 if jax.default_backend() == "cpu" else 1 << 28
+    return max(1, min(n, budget // max(size, 1)))
+
+
+def _set_bit(bits: Array, upto: Array, before: Array, m: Array) -> Array:
+    """Return the position of the m-th set bit in a row of 32-bit words, counting from 0.
+
+    bits, upto, before: (words,), the words and the numbers of bits set up to the end and the start of each.
+    """
+    word = jnp.sum(upto[None, :] <= m[:, None], axis=1, dtype=jnp.int32)
+    word = jnp.minimum(word, len(bits) - 1)
+    x, rank = bits[word], m - before[word]
+    position = word * 32
+    for half in (16, 8, 4, 2, 1):
+        low = lax.population_count(x & jnp.uint32((1 << half) - 1)).astype(jnp.int32)
+        upper = rank >= low
+        rank = jnp.where(upper, rank - low, rank)
+        x = jnp.where(upper, x >> half, x)
+        position = jnp.where(upper, position + half, position)
+    return position

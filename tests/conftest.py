@@ -1,0 +1,22 @@
+"""Double precision and strict dtype promotion for every test; where the reference data lies."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the repository; its tests are skipped in a clone without it."""
+    if not SHARED.is_dir():
+        if os.environ.get("JAXMLP_REQUIRE_SHARED"):
+            pytest.fail(f"{SHARED} is missing, and JAXMLP_REQUIRE_SHARED says that it must be there.")
+        pytest.skip(f"needs the reference data in {SHARED}")
+    return SHARED
