@@ -8,7 +8,7 @@ block's intermediates never leave the cache and are never stored. Everything els
 where G_ji is *gathered* through the reverse slots of the neighbour list (a scatter costs ten times more on a CPU).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -89,10 +89,16 @@ class _Rows(NamedTuple):
     """What a block of rows needs; leading axis: atoms."""
 
     index: Array
-    shift: Array
     reverse: Array
-    R: Array
+    X: Array
     species: Array
+
+
+def _rows_of(neighbors: Neighbors, X: Array, species: Array, n: int) -> _Rows:
+    """The rows of all atoms, padded to n."""
+    rows = _Rows(neighbors.index, neighbors.reverse, X[: len(species)], species)
+    fill = _Rows(len(X) - 1, -1, 0, -1)
+    return _Rows(*(_pad(x, n, v) for x, v in zip(rows, fill)))
 
 
 def evaluate(
@@ -122,41 +128,41 @@ def evaluate(
     return total._replace(energy=total.energy + lost, energies=total.energies + lost)
 
 
+def sites(R: Array, box: Array | None, neighbors: Neighbors) -> Array:
+    """Return the positions (sites, 3) Å of the atoms and images that `neighbors` points to."""
+    X = jnp.concatenate([R, R.at[neighbors.owner[len(R) :]].get(mode="promise_in_bounds")])
+    return X if box is None else X + neighbors.image.astype(R.dtype) @ box
+
+
 def full_graph(potential: Potential, R: Array, box: Array | None, species: Array, neighbors: Neighbors) -> Graph:
     """Return the graph of all atoms, differentiable in R and box."""
-    rows = _Rows(neighbors.index, neighbors.shift, neighbors.reverse, R, species)
-    planes = _planes(R)
-    vectors = _vectors(planes, rows, box, neighbors.shells[-1][0])
-    return _graph(potential, rows, vectors, R, box, species, neighbors.shells)
+    X = sites(R, box, neighbors)
+    rows = _rows_of(neighbors, X, species, len(R))
+    return _graph(potential, rows, _vectors(_planes(X), rows, neighbors.shells[-1][0]), R, box, species, neighbors)
 
 
-def _planes(R: Array) -> list[Array]:
-    """The coordinates as contiguous (N + 1,) planes; the last entry is read by padded slots."""
-    return [jnp.concatenate([R[:, k], R[:1, k]]) for k in range(3)]
+def _planes(X: Array) -> list[Array]:
+    """The coordinates of the sites as contiguous planes."""
+    return [X[:, k] for k in range(3)]
 
 
-def _vectors(planes: list[Array], rows: _Rows, box: Array | None, cutoff: float) -> Array:
-    """r_ij = R_j + shift @ box - R_i, (n, 3, M); padded slots get a vector 3.5 times longer than the cutoff."""
+def _vectors(planes: list[Array], rows: _Rows, cutoff: float) -> Array:
+    """r_ij (n, 3, M); padded slots get a vector 3.5 times longer than the cutoff."""
     mask = rows.index < len(planes[0]) - 1
-    out = []
-    shift = None if box is None else rows.shift.astype(box.dtype)
-    for k in range(3):
-        d = planes[k].at[rows.index].get(mode="promise_in_bounds") - rows.R[:, k, None]
-        if box is not None and shift is not None:
-            d += shift[:, 0] * box[0, k] + shift[:, 1] * box[1, k] + shift[:, 2] * box[2, k]
-        out.append(jnp.where(mask, d, 2.0 * cutoff))
-    return jnp.stack(out, axis=1)
+    d = [x.at[rows.index].get(mode="promise_in_bounds") - rows.X[:, k, None] for k, x in enumerate(planes)]
+    return jnp.stack([jnp.where(mask, x, 2.0 * cutoff) for x in d], axis=1)
 
 
-def _graph(potential, rows: _Rows, vectors, R, box, species, shells) -> Graph:
-    mask = rows.index < len(species)
-    neighbors = jnp.where(mask, rows.index, 0)
+def _graph(potential, rows: _Rows, vectors, R, box, species, neighbors: Neighbors) -> Graph:
+    atoms = neighbors.owner.at[rows.index].get(mode="promise_in_bounds")
     own = jnp.maximum(rows.species, 0)
     if len(potential.species) == 1:
-        theirs = jnp.zeros_like(neighbors)
+        theirs = jnp.zeros_like(rows.index)
     else:
-        theirs = jnp.where(mask, jnp.maximum(species, 0)[neighbors], 0)
-    return Graph(own, vectors, neighbors, theirs, mask, R, box, shells)
+        theirs = jnp.maximum(species, 0)[neighbors.owner].at[-1].set(0)
+        theirs = theirs.at[rows.index].get(mode="promise_in_bounds")
+    mask = rows.index < len(neighbors.owner) - 1
+    return Graph(own, vectors, atoms, theirs, mask, R, box, neighbors.shells)
 
 
 def _cast(potential_inputs, dtype):
@@ -182,32 +188,31 @@ def _evaluate_whole(potential, params, R, box, species, neighbors, execution) ->
     graph = full_graph(potential, R, box, species, neighbors)
 
     def total(vectors, R, box):
-        g = Graph(graph.species, vectors, graph.neighbors, graph.neighbor_species, graph.mask, R, box, graph.shells)
-        e = _site_energies(potential, params, g, species, execution)
+        e = _site_energies(potential, params, replace(graph, vectors=vectors, R=R, box=box), species, execution)
         return jnp.sum(e), e
 
     wrt = (0, 1) if box is None else (0, 1, 2)
-    grads, energies = jax.grad(total, wrt, has_aux=True)(graph.vectors, R, box)
-    G, dR = grads[0], grads[1]
-    rows = _Rows(neighbors.index, neighbors.shift, neighbors.reverse, R, species)
-    incoming = _incoming(G, rows)
+    (G, dR, *d_box), energies = jax.grad(total, wrt, has_aux=True)(graph.vectors, R, box)
+    incoming = _incoming(G, neighbors.reverse)
     forces = jnp.sum(G - incoming, axis=2) - dR
     virials = jnp.einsum("nam,nbm->nab", graph.vectors, incoming)
     virial = -jnp.einsum("nam,nbm->ab", graph.vectors, G) - R.T @ dR
-    box_gradient = None
     if box is not None:
-        virial -= box.T @ grads[2]
-        box_gradient = grads[2] + jnp.einsum("nam,nbm->ab", neighbors.shift.astype(R.dtype), G)
-    return Evaluation(jnp.sum(energies), energies, forces, virial, virials, box_gradient)
+        virial -= box.T @ d_box[0]
+    return Evaluation(jnp.sum(energies), energies, forces, virial, virials, _box_gradient(R, box, forces, virial))
 
 
-def _incoming(G: Array, rows: _Rows) -> Array:
+def _box_gradient(R, box, forces, virial):
+    """dE/dbox at fixed R, from -virial = R^T dE/dR + box^T dE/dbox."""
+    return None if box is None else jnp.linalg.solve(box.T, R.T @ forces - virial)
+
+
+def _incoming(G: Array, reverse: Array) -> Array:
     """G_ji for every edge i -> j, (n, 3, M), from the edge gradients of all rows (N, 3, M)."""
-    _, _, slots = G.shape
-    known = rows.reverse >= 0
-    start = jnp.where(known, rows.index * (3 * slots) + rows.reverse, 0)
+    known = reverse >= 0
+    start = jnp.maximum(reverse, 0)
     flat = G.reshape(-1)
-    take = [flat.at[start + k * slots].get(mode="promise_in_bounds") for k in range(3)]
+    take = [flat.at[start + k * G.shape[2]].get(mode="promise_in_bounds") for k in range(3)]
     return jnp.stack([jnp.where(known, g, 0) for g in take], axis=1)
 
 
@@ -216,90 +221,86 @@ def _evaluate_local(potential, params, R, box, species, neighbors, execution) ->
     n = len(R)
     devices = execution.devices or 1
     size = execution.rows(potential, -(-n // devices))
-    per_device = -(-n // (devices * size)) * size
-    rows = _Rows(neighbors.index, neighbors.shift, neighbors.reverse, R, species)
-    fill = _Rows(n, 0, -1, 0, -1)
-    rows = _Rows(*(_pad(x, devices * per_device, v) for x, v in zip(rows, fill)))
-    work = partial(_shard, potential, execution, size, neighbors.shells)
+    X = sites(R, box, neighbors)
+    rows = _rows_of(neighbors, X, species, devices * -(-n // (devices * size)) * size)
+    work = partial(_shard, potential, execution, size)
     if devices > 1:
         mesh = Mesh(np.array(jax.devices()[:devices]), ("atoms",))
         each, all_ = PartitionSpec("atoms"), PartitionSpec()
         work = jax.shard_map(
             partial(work, "atoms"),
             mesh=mesh,
-            in_specs=(each, all_, all_, all_, all_),
-            out_specs=(each, each, each, all_, all_),
+            in_specs=(each, all_, all_, all_, all_, all_, all_),
+            out_specs=(each, each, each, all_),
             check_vma=False,
         )
     else:
         work = partial(work, None)
-    energies, forces, virials, virial, box_gradient = work(rows, params, R, box, species)
+    energies, forces, virials, virial = work(rows, params, X, R, box, species, neighbors)
     energies, forces, virials = energies[:n], forces[:n], virials[:n]
-    return Evaluation(
-        jnp.sum(energies), energies, forces, virial, virials, None if box is None else box_gradient
-    )
+    return Evaluation(jnp.sum(energies), energies, forces, virial, virials, _box_gradient(R, box, forces, virial))
 
 
 def _pad(x: Array, n: int, value) -> Array:
     return x if len(x) == n else jnp.pad(x, [(0, n - len(x))] + [(0, 0)] * (x.ndim - 1), constant_values=value)
 
 
-def _shard(potential, execution, size, shells, axis, rows: _Rows, params, R, box, species):
-    """One device's rows: energies, forces, virials of its atoms; virial and box gradient of all."""
-    planes = _planes(R)
-    cutoff = shells[-1][0]
+def _shard(potential, execution, size, axis, rows: _Rows, params, X, R, box, species, neighbors):
+    """One device's rows: energies, forces and virials of its atoms, and the virial of all."""
+    planes = _planes(X)
+    cutoff = neighbors.shells[-1][0]
     blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
 
     @partial(jax.checkpoint, prevent_cse=False)  # a derivative of the forces recomputes a block, and stores none
     def differentiate(block: _Rows):
-        vectors = _vectors(planes, block, box, cutoff)
+        vectors = _vectors(planes, block, cutoff)
 
         def total(vectors):
-            graph = _graph(potential, block, vectors, R, box, species, shells)
+            graph = _graph(potential, block, vectors, R, box, species, neighbors)
             e = _site_energies(potential, params, graph, block.species, execution)
             return jnp.sum(e), e
 
         G, energies = jax.grad(total, has_aux=True)(vectors)
         virials = -jnp.einsum("nam,nbm->nab", vectors, G)
-        box_gradient = jnp.einsum("nam,nbm->ab", block.shift.astype(R.dtype), G)
-        return energies, G, jnp.sum(G, axis=2), virials, jnp.sum(virials, axis=0), box_gradient
+        return energies, G, jnp.sum(G, axis=2), virials, jnp.sum(virials, axis=0)
 
-    energies, G, out, virials, virial, box_gradient = lax.map(differentiate, blocks)
-    virial, box_gradient = jnp.sum(virial, axis=0), jnp.sum(box_gradient, axis=0)
-    flat = lambda x: x.reshape(-1, *x.shape[2:])
+    energies, G, out, virials, virial = lax.map(differentiate, blocks)
+    virial = jnp.sum(virial, axis=0)
     if potential.pairwise:  # G_ji = -G_ij
         forces = 2 * out
     else:
-        G_all = flat(G)
+        G_all = _flat(G)
         if axis is not None:
             G_all = lax.all_gather(G_all, axis, tiled=True)
 
         @partial(jax.checkpoint, prevent_cse=False)
         def receive(block_out):
             block, out = block_out
-            incoming = _incoming(G_all, block)
-            vectors = _vectors(planes, block, box, cutoff)
-            return out - jnp.sum(incoming, axis=2), jnp.einsum("nam,nbm->nab", vectors, incoming)
+            incoming = _incoming(G_all, block.reverse)
+            virials = jnp.einsum("nam,nbm->nab", _vectors(planes, block, cutoff), incoming)
+            return out - jnp.sum(incoming, axis=2), virials
 
         forces, virials = lax.map(receive, (blocks, out))
     if axis is not None:
-        virial, box_gradient = lax.psum((virial, box_gradient), axis)
-    return flat(energies), flat(forces), flat(virials), virial, box_gradient
+        virial = lax.psum(virial, axis)
+    return _flat(energies), _flat(forces), _flat(virials), virial
+
+
+def _flat(x: Array) -> Array:
+    return x.reshape(-1, *x.shape[2:])
 
 
 def local_energies(potential, params, R, box, species, neighbors, execution) -> Array:
-    """Site energies (N,) of a local potential in blocks, without derivatives of their own rule (see `energy_fn`)."""
+    """Return the site energies (N,) of a local potential in blocks, for plain automatic differentiation."""
     n = len(R)
     size = execution.rows(potential, n)
-    rows = _Rows(neighbors.index, neighbors.shift, neighbors.reverse, R, species)
-    rows = _Rows(*(_pad(x, -(-n // size) * size, v) for x, v in zip(rows, _Rows(n, 0, -1, 0, -1))))
-    planes = _planes(R)
+    X = sites(R, box, neighbors)
+    planes = _planes(X)
+    rows = _rows_of(neighbors, X, species, -(-n // size) * size)
 
     @partial(jax.checkpoint, prevent_cse=False)
     def one(block: _Rows):
-        vectors = _vectors(planes, block, box, neighbors.shells[-1][0])
-        graph = _graph(potential, block, vectors, R, box, species, neighbors.shells)
+        graph = _graph(potential, block, _vectors(planes, block, neighbors.shells[-1][0]), R, box, species, neighbors)
         return _site_energies(potential, params, graph, block.species, execution)
 
-    energies = lax.map(one, jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows))
-    return energies.reshape(-1)[:n]
+    return _flat(lax.map(one, jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)))[:n]

@@ -67,6 +67,22 @@ def choose_grid(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float, 
     return best
 
 
+def count_images(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float) -> int:
+    """Return how many periodic images lie within `cutoff` (Å) of the atoms' parallelepiped along every lattice vector."""
+    if box is None or not any(pbc):
+        return 0
+    s, height, _ = _extents(R, box, pbc)
+    margin = cutoff / height
+    low, high = s.min(axis=0) - margin, s.max(axis=0) + margin
+    inside = 1
+    for k in range(3):
+        reach = int(np.ceil(margin[k])) + 1 if pbc[k] else 0
+        steps = np.arange(-reach, reach + 1)[:, None]
+        at = s[:, k] + steps
+        inside = inside * ((at >= low[k]) & (at <= high[k])).sum(axis=0)
+    return int(inside.sum()) - len(R)
+
+
 def edges(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return all directed edges nearer than `cutoff` by the C++ library vesin: i (E,), j (E,), shift (E, 3)."""
     import vesin
