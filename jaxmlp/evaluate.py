@@ -146,11 +146,11 @@ def _planes(X: Array) -> list[Array]:
     return [X[:, k] for k in range(3)]
 
 
-def _vectors(planes: list[Array], rows: _Rows, cutoff: float) -> Array:
-    """r_ij (n, 3, M); padded slots get a vector 3.5 times longer than the cutoff."""
+def _vectors(planes: list[Array], rows: _Rows, cutoff: float) -> tuple[Array, ...]:
+    """The planes of r_ij, three (n, M); padded slots get a vector 3.5 times longer than the cutoff."""
     mask = rows.index < len(planes[0]) - 1
     d = [x.at[rows.index].get(mode="promise_in_bounds") - rows.X[:, k, None] for k, x in enumerate(planes)]
-    return jnp.stack([jnp.where(mask, x, 2.0 * cutoff) for x in d], axis=1)
+    return tuple(jnp.where(mask, x, 2.0 * cutoff) for x in d)
 
 
 def _graph(potential, rows: _Rows, vectors, R, box, species, neighbors: Neighbors) -> Graph:
@@ -165,20 +165,15 @@ def _graph(potential, rows: _Rows, vectors, R, box, species, neighbors: Neighbor
     return Graph(own, vectors, atoms, theirs, mask, R, box, neighbors.shells)
 
 
-def _cast(potential_inputs, dtype):
-    return jax.tree.map(
-        lambda x: x.astype(dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, potential_inputs
-    )
-
-
-def _model_dtype(R: Array, execution: Execution):
-    return jnp.float32 if execution.precision == "mixed" else R.dtype
+def _cast(tree, dtype):
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree)
 
 
 def _site_energies(potential, params, graph: Graph, own_species: Array, execution: Execution) -> Array:
     """Energies of existing atoms in the dtype of the geometry, 0 for padded atoms."""
-    dtype = graph.vectors.dtype
-    graph, params = _cast((graph, params), _model_dtype(graph.vectors, execution))
+    dtype = graph.planes[0].dtype
+    if execution.precision == "mixed":
+        graph, params = _cast((graph, params), jnp.float32)
     energies = potential.site_energies(params, graph).astype(dtype)
     return jnp.where(own_species >= 0, energies, 0)
 
@@ -187,16 +182,16 @@ def _evaluate_whole(potential, params, R, box, species, neighbors, execution) ->
     """Evaluate a potential that needs the whole system at once."""
     graph = full_graph(potential, R, box, species, neighbors)
 
-    def total(vectors, R, box):
-        e = _site_energies(potential, params, replace(graph, vectors=vectors, R=R, box=box), species, execution)
+    def total(planes, R, box):
+        e = _site_energies(potential, params, replace(graph, planes=planes, R=R, box=box), species, execution)
         return jnp.sum(e), e
 
     wrt = (0, 1) if box is None else (0, 1, 2)
-    (G, dR, *d_box), energies = jax.grad(total, wrt, has_aux=True)(graph.vectors, R, box)
-    incoming = _incoming(G, neighbors.reverse)
-    forces = jnp.sum(G - incoming, axis=2) - dR
-    virials = jnp.einsum("nam,nbm->nab", graph.vectors, incoming)
-    virial = -jnp.einsum("nam,nbm->ab", graph.vectors, G) - R.T @ dR
+    (G, dR, *d_box), energies = jax.grad(total, wrt, has_aux=True)(graph.planes, R, box)
+    incoming = _incoming(jnp.stack(G, axis=1), neighbors.reverse)
+    forces = _summed(G) - _summed(incoming) - dR
+    virials = _moments(graph.planes, incoming)
+    virial = -jnp.sum(_moments(graph.planes, G), axis=0) - R.T @ dR
     if box is not None:
         virial -= box.T @ d_box[0]
     return Evaluation(jnp.sum(energies), energies, forces, virial, virials, _box_gradient(R, box, forces, virial))
@@ -207,13 +202,23 @@ def _box_gradient(R, box, forces, virial):
     return None if box is None else jnp.linalg.solve(box.T, R.T @ forces - virial)
 
 
-def _incoming(G: Array, reverse: Array) -> Array:
-    """G_ji for every edge i -> j, (n, 3, M), from the edge gradients of all rows (N, 3, M)."""
+def _summed(planes) -> Array:
+    """Sums over neighbours, (n, 3), of three planes (n, M)."""
+    return jnp.stack([jnp.sum(x, axis=1) for x in planes], axis=1)
+
+
+def _moments(r, G) -> Array:
+    """sum_j r_ij (x) G_ij, (n, 3, 3), of planes."""
+    return jnp.stack([jnp.stack([jnp.sum(a * b, axis=1) for b in G], axis=1) for a in r], axis=1)
+
+
+def _incoming(G: Array, reverse: Array) -> list[Array]:
+    """G_ji for every edge i -> j, three planes (n, M), from the edge gradients of all rows (N, 3, M)."""
     known = reverse >= 0
     start = jnp.maximum(reverse, 0)
     flat = G.reshape(-1)
     take = [flat.at[start + k * G.shape[2]].get(mode="promise_in_bounds") for k in range(3)]
-    return jnp.stack([jnp.where(known, g, 0) for g in take], axis=1)
+    return [jnp.where(known, g, 0) for g in take]
 
 
 def _evaluate_local(potential, params, R, box, species, neighbors, execution) -> Evaluation:
@@ -261,8 +266,8 @@ def _shard(potential, execution, size, axis, rows: _Rows, params, X, R, box, spe
             return jnp.sum(e), e
 
         G, energies = jax.grad(total, has_aux=True)(vectors)
-        virials = -jnp.einsum("nam,nbm->nab", vectors, G)
-        return energies, G, jnp.sum(G, axis=2), virials, jnp.sum(virials, axis=0)
+        virials = -_moments(vectors, G)
+        return energies, jnp.stack(G, axis=1), _summed(G), virials, jnp.sum(virials, axis=0)
 
     energies, G, out, virials, virial = lax.map(differentiate, blocks)
     virial = jnp.sum(virial, axis=0)
@@ -277,8 +282,7 @@ def _shard(potential, execution, size, axis, rows: _Rows, params, X, R, box, spe
         def receive(block_out):
             block, out = block_out
             incoming = _incoming(G_all, block.reverse)
-            virials = jnp.einsum("nam,nbm->nab", _vectors(planes, block, cutoff), incoming)
-            return out - jnp.sum(incoming, axis=2), virials
+            return out - _summed(incoming), _moments(_vectors(planes, block, cutoff), incoming)
 
         forces, virials = lax.map(receive, (blocks, out))
     if axis is not None:
