@@ -1,4 +1,4 @@
-"""Does what a file says fit together? Types of hyper-parameters, and shapes of parameters, without computing anything."""
+"""Does what a file says fit together? Types of hyper-parameters and shapes of parameters; nothing is computed."""
 
 import types
 import typing
@@ -123,25 +123,25 @@ def _unusable(potential: Potential, shapes: Params) -> str | None:
         if any(s.size == 0 for s in jax.tree.leaves(shapes)):
             return "an array is empty."
         dtype = jnp.result_type(float)
-        plane = lambda kind: jax.ShapeDtypeStruct((2, 4), kind)
+        real, integer, truth = (jax.ShapeDtypeStruct((2, 4), kind) for kind in (dtype, jnp.int32, bool))
         with jax.numpy_dtype_promotion("standard"):
             for term, p in potential.terms(shapes):
                 if hasattr(term, "for_box"):  # a reciprocal sum, whose size depends on the box
                     term = term.for_box(np.eye(3) * term.cutoff)
                 graph = Graph(
                     species=jax.ShapeDtypeStruct((2,), jnp.int32),
-                    planes=(plane(dtype), plane(dtype), plane(dtype)),
-                    neighbors=plane(jnp.int32),
-                    neighbor_species=plane(jnp.int32),
-                    mask=plane(bool),
+                    planes=(real, real, real),
+                    neighbors=integer,
+                    neighbor_species=integer,
+                    mask=truth,
                     R=jax.ShapeDtypeStruct((2, 3), dtype),
                     box=jax.ShapeDtypeStruct((3, 3), dtype),
                     shells=tuple((radius, 4) for radius in term.shells),
                 )
                 # Models of dipoles and polarizabilities have per-atom tensors in the place of energies.
-                tensor = hasattr(term, "site_tensors")
-                out = jax.eval_shape(term.site_tensors if tensor else term.site_energies, p, graph)
-                expected = (2, *term.tensor_shape) if tensor else (2,)
+                of = getattr(term, "site_tensors", term.site_energies)
+                expected = (2, *getattr(term, "tensor_shape", ()))
+                out = jax.eval_shape(of, p, graph)
                 if getattr(out, "shape", None) != expected:
                     return f"two atoms give results of shape {getattr(out, 'shape', None)} instead of {expected}."
     except IMPOSSIBLE as error:

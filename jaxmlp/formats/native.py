@@ -1,8 +1,8 @@
 """The native file: safetensors arrays; hyper-parameters and the structure of the parameters as JSON in its metadata.
 
 Metadata (all strings): format "jaxmlp"; version "1"; potential: {"class": name, "fields": {...}}, nested for potentials
-made of potentials; params: the tree, in which {"dict": {...}}, {"list": [...]} and {"tuple": [...]} hold names of arrays
-or null; checksum: SHA-256 of the two and of every array. Names of classes are looked up in `CLASSES`: nothing in a file
+made of potentials; params: the tree, in which {"dict": {...}}, {"list": [...]} and {"tuple": [...]} hold names of
+arrays or null; checksum: SHA-256 of the two and of every array. Names of classes are looked up in `CLASSES`: nothing in a file
 is imported or executed, and a damaged file is an error, never another model.
 """
 
