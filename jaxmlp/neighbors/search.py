@@ -236,7 +236,8 @@ class NeighborSearch:
         for k, (n, periodic) in enumerate(zip(self.grid.shape, self.pbc)):
             target = bins[..., k] + offsets[..., k]
             if periodic:
-                image = jnp.floor_divide(target, n)
+                turns = -(-self.grid.reach[k] // n)  # keeps the quotient of an integer division positive: it is then fast
+                image = lax.div(target + turns * n, jnp.int32(n)) - turns
                 target = target - image * n
             else:
                 image = jnp.zeros_like(target)
@@ -247,34 +248,40 @@ class NeighborSearch:
         return jnp.where(inside, self._ravel(jnp.stack(place, -1)), empty), jnp.stack(shift, -1)
 
     def _candidates(self, home: Array, cell: Array, table: Array) -> Array:
-        """Test every atom against its stencil: bits (shells, bins * capacity, words) uint32, 32 candidates a word."""
+        """Test every atom against its stencil: bits (shells, bins * capacity, words) uint32.
+
+        Candidate k is bit k // words of word k % words, so that packing runs along whole rows of words.
+        """
         offsets = jnp.asarray(self.grid.offsets)
         capacity = self.grid.capacity
         k = len(self.grid.offsets) * capacity
         words = -(-k // 32)
         itself = (len(self.grid.offsets) // 2) * capacity + np.arange(capacity)
-        not_itself = jnp.asarray(np.arange(words * 32) != itself[:, None])
-        powers = jnp.asarray(np.uint32(1) << np.arange(32, dtype=np.uint32))
+        others = np.full((capacity, words), 0xFFFFFFFF, dtype=np.uint32)
+        others[np.arange(capacity), itself % words] ^= np.uint32(1) << (itself // words).astype(np.uint32)
         places = jnp.concatenate([home, jnp.full((1, 3), _FAR, home.dtype)])
+        planes = [places[:, axis] for axis in range(3)]
         radii2 = [(c + self.skin) ** 2 for c in self.shells]
 
         def one_bin(bin):
-            ours = places[table[self._ravel(bin)]]  # (capacity, 3)
             target, shift = self._stencil(bin, offsets)
-            theirs = places[table[target]]  # (offsets, capacity, 3)
-            step = shift.astype(cell.dtype) @ cell
-            r2 = jnp.zeros((capacity, words * 32), home.dtype)
-            for axis in range(3):
-                # (R_j - R_i) + shift: exactly the negative of what j finds for i, so that the lists are symmetric.
-                d = theirs[None, :, :, axis] - ours[:, None, None, axis] + step[None, :, None, axis]
-                r2 += jnp.pad(d.reshape(capacity, k), ((0, 0), (0, words * 32 - k)), constant_values=_FAR) ** 2
-            found, bits = jnp.zeros((), bool), []
-            for radius2 in radii2:
-                near = (r2 < radius2) & not_itself & ~found
-                found = found | near
-                packed = jnp.where(near.reshape(capacity, words, 32), powers, jnp.uint32(0))
-                bits.append(jnp.sum(packed, axis=-1, dtype=jnp.uint32))
-            return jnp.stack(bits)
+            step = jnp.repeat(shift.astype(cell.dtype) @ cell, capacity, axis=0)
+            step = jnp.pad(step, ((0, 32 * words - k), (0, 0))).T.reshape(3, 32, words)
+            theirs = jnp.pad(table[target].ravel(), (0, 32 * words - k), constant_values=len(home)).reshape(32, words)
+            ours = table[self._ravel(bin)]
+            # Fused into the pairs, the gathers would be repeated for each of them.
+            near_by, centers = lax.optimization_barrier(([x[theirs] for x in planes], [x[ours] for x in planes]))
+            bits = [jnp.zeros((capacity, words), jnp.uint32) for _ in radii2]
+            for bit in range(32):
+                r2 = jnp.zeros((capacity, words), home.dtype)
+                for axis in range(3):
+                    # (R_j - R_i) + shift: exactly the negative of what j finds for i, so that the lists are symmetric.
+                    d = (near_by[axis][bit] - centers[axis][:, None]) + step[axis, bit]
+                    r2 += d * d
+                for s, radius2 in enumerate(radii2):
+                    bits[s] |= jnp.where(r2 < radius2, jnp.uint32(1 << bit), jnp.uint32(0))
+            inner = [jnp.zeros((), jnp.uint32), *bits[:-1]]
+            return jnp.stack([(b ^ i) & jnp.asarray(others) for b, i in zip(bits, inner)])
 
         grid = np.array(list(np.ndindex(*self.grid.shape)), dtype=np.int32)
         bits = lax.map(one_bin, jnp.asarray(grid), batch_size=_batch(len(grid), capacity * words * 32))
@@ -323,6 +330,7 @@ class NeighborSearch:
         offsets = jnp.asarray(self.grid.offsets)
         steps = self._translations
         stride = np.array([np.ptp(steps[:, 1]) + 1, 1]) * (np.ptp(steps[:, 2]) + 1)
+        words = bits.shape[-1]
         count = lax.population_count(bits).astype(jnp.int32)
         upto = jnp.cumsum(count, axis=-1)
         before = upto - count
@@ -333,7 +341,7 @@ class NeighborSearch:
             for s, slots in enumerate(self.capacities):
                 m = jnp.arange(slots, dtype=jnp.int32)
                 candidate = _set_bit(bits[s, i], upto[s, i], before[s, i], m)
-                offset = candidate // capacity
+                offset = lax.div(candidate, jnp.int32(capacity))
                 target, step = self._stencil(bins[i], offsets[offset])
                 j = table[target, candidate - offset * capacity]
                 ok = (m < upto[s, i, -1]) & (j < n)
@@ -342,10 +350,12 @@ class NeighborSearch:
                 index.append(jnp.where(ok, site_of[code, j], nowhere))
                 # Seen from j, the same edge leads through the opposite offset to our slot.
                 back = (len(self.grid.offsets) - 1 - offset) * capacity + slot[i]
-                word = bits[s, j, back // 32]
-                bit = (back % 32).astype(jnp.uint32)
+                bit = lax.div(back, jnp.int32(words))
+                place = back - bit * words
+                word = bits[s, j, place]
+                bit = bit.astype(jnp.uint32)
                 below = word & ((jnp.uint32(1) << bit) - jnp.uint32(1))
-                rank = before[s, j, back // 32] + lax.population_count(below).astype(jnp.int32)
+                rank = before[s, j, place] + lax.population_count(below).astype(jnp.int32)
                 known = ok & ((word >> bit) & jnp.uint32(1) == 1) & (rank < slots)
                 reverse.append(jnp.where(known, 3 * width * j + start + rank, -1))
                 start += slots
@@ -363,18 +373,18 @@ def _batch(n: int, size: int) -> int:
 
 
 def _set_bit(bits: Array, upto: Array, before: Array, m: Array) -> Array:
-    """Return the position of the m-th set bit in a row of 32-bit words, counting from 0.
+    """Return the candidate of the m-th set bit in a row of 32-bit words, counting from 0; see `_candidates`.
 
     bits, upto, before: (words,), the words and the numbers of bits set up to the end and the start of each.
     """
-    word = jnp.sum(upto[None, :] <= m[:, None], axis=1, dtype=jnp.int32)
+    word = jnp.sum(upto[:, None] <= m[None, :], axis=0, dtype=jnp.int32)
     word = jnp.minimum(word, len(bits) - 1)
     x, rank = bits[word], m - before[word]
-    position = word * 32
+    position = jnp.zeros_like(word)
     for half in (16, 8, 4, 2, 1):
         low = lax.population_count(x & jnp.uint32((1 << half) - 1)).astype(jnp.int32)
         upper = rank >= low
         rank = jnp.where(upper, rank - low, rank)
         x = jnp.where(upper, x >> half, x)
         position = jnp.where(upper, position + half, position)
-    return position
+    return position * len(bits) + word
