@@ -1,0 +1,60 @@
+"""Parameters and functions that depend on the species of an edge, chosen by selection."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def by_species(values: Array, species: Array) -> Array:
+    """Return values[i, species[i]] for values (n, S, ...) by selection, which vectorises where a gather does not."""
+    out = values[:, 0]
+    for t in range(1, values.shape[1]):
+        out = jnp.where((species == t).reshape(-1, *[1] * (out.ndim - 1)), values[:, t], out)
+    return out
+
+
+def pair_values(table: Array, species: Array, neighbor_species: Array) -> Array:
+    """Return table[t_i, t_j] (n, M) of a table (S, S); a scalar for one species, so that nothing is gathered."""
+    if table.shape[0] == 1:
+        return table[0, 0]
+    rows = table[species]  # (n, S)
+    out = rows[:, :1]
+    for t in range(1, table.shape[0]):
+        out = jnp.where(neighbor_species == t, rows[:, t, None], out)
+    return out
+
+
+def triplet_values(table: Array, species: Array, neighbor_species: Array) -> Array:
+    """Return table[t_i, t_j, t_k] (n, M, M) of a table (S, S, S); a scalar for one species."""
+    if table.shape[0] == 1:
+        return table[0, 0, 0]
+    rows = table[species]  # (n, S, S)
+    out = rows[:, :1, :1]
+    for s in range(table.shape[0]):
+        for t in range(table.shape[0]):
+            if s or t:
+                chosen = (neighbor_species == s)[:, :, None] & (neighbor_species == t)[:, None, :]
+                out = jnp.where(chosen, rows[:, s, t, None, None], out)
+    return out
+
+
+def by_pair_of_slots(of_species: list[Array], neighbor_species: Array) -> Array:
+    """Return of_species[t_k] for functions (n, M, M) of slots j and k, one for each species of k."""
+    out = of_species[0]
+    for t in range(1, len(of_species)):
+        out = jnp.where((neighbor_species == t)[:, None, :], of_species[t], out)
+    return out
+
+
+def subset(species: tuple[int, ...], wanted: tuple[int, ...]) -> list[int]:
+    """Return the positions of the atomic numbers `wanted` in `species`.
+
+    Raises:
+        ValueError: naming what is not there.
+    """
+    missing = sorted(set(wanted) - set(species))
+    if missing or len(set(wanted)) != len(wanted):
+        raise ValueError(
+            f"cannot restrict a potential for atomic numbers {species} to {tuple(wanted)}"
+            + (f": {missing} are not among them." if missing else ": a species occurs twice.")
+        )
+    return [species.index(z) for z in wanted]

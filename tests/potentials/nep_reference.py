@@ -1,0 +1,118 @@
+"""Reference cases of NEP as padded graphs: all structures of one model share shapes, so one compilation serves them.
+
+The lists come from matscipy, the geometry and its derivatives from plain JAX: nothing here uses jaxmlp but `Graph`.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matscipy.neighbours import neighbour_list
+
+from jaxmlp import Graph
+
+
+class Case(NamedTuple):
+    """One structure and what the original code says about it."""
+
+    name: str
+    R: np.ndarray
+    box: np.ndarray
+    species: np.ndarray
+    expected: dict
+
+
+class Rows(NamedTuple):
+    """The list of one structure, padded: atoms that do not exist have `exists` False and no neighbours."""
+
+    species: Array
+    exists: Array
+    neighbors: Array
+    shift: Array
+    mask: Array
+
+
+def read_cases(path: Path, species: tuple[int, ...]) -> list[Case]:
+    """Return the cases of one .npz file, with species as indices into `species`."""
+    with np.load(path) as z:
+        out = []
+        for k, name in enumerate(z["names"]):
+            data = {key[4:]: z[key] for key in z.files if key.startswith(f"c{k:02d}_")}
+            index = np.array([species.index(number) for number in data["numbers"]])
+            out.append(Case(str(name), data["positions"], data["cell"], index, data))
+    return out
+
+
+def padded(cases: list[Case], shells: tuple[float, ...], same_atoms: bool = True):
+    """Yield (case, R, rows, radii) with equal shapes; `same_atoms=False` keeps each structure's own number of atoms."""
+    lists, most = [], np.zeros(len(shells), int)
+    for case in cases:
+        i, j, s, r = neighbour_list("ijSd", positions=case.R, cell=case.box, pbc=(True,) * 3, cutoff=shells[-1])
+        shell = np.searchsorted(shells, r, side="right")
+        lists.append((i, j, s, shell))
+        for k in range(len(shells)):
+            most[k] = max(most[k], np.bincount(i[shell == k], minlength=1).max())
+    start = np.concatenate([[0], np.cumsum(-(-(most + 1) // 4) * 4)])
+    radii = tuple(zip(shells, (int(x) for x in start[1:]), strict=True))
+    largest = max(len(case.R) for case in cases)
+    for case, (i, j, s, shell) in zip(cases, lists, strict=True):
+        n = len(case.R)
+        atoms = largest if same_atoms else n
+        neighbors, shift = np.zeros((atoms, start[-1]), np.int32), np.zeros((atoms, 3, start[-1]))
+        mask = np.zeros((atoms, start[-1]), bool)
+        for k in range(len(shells)):
+            here = shell == k
+            a = i[here]
+            order = np.argsort(a, kind="stable")
+            a = a[order]
+            slot = start[k] + np.arange(len(a)) - np.searchsorted(a, a)
+            neighbors[a, slot], shift[a, :, slot], mask[a, slot] = j[here][order], s[here][order], True
+        R, species = np.zeros((atoms, 3)), np.zeros(atoms, np.int32)
+        R[:n], species[:n] = case.R, case.species
+        rows = Rows(*(jnp.asarray(x) for x in (species, np.arange(atoms) < n, neighbors, shift, mask)))
+        yield case, jnp.asarray(R), rows, radii
+
+
+def graph(R: Array, box: Array, rows: Rows, radii) -> Graph:
+    """Return the graph, differentiable in R and box."""
+    far = jnp.asarray(2.0 * radii[-1][0], R.dtype)
+    d = R[rows.neighbors].transpose(0, 2, 1) - R[:, :, None]
+    d = d + jnp.einsum("nam,ac->ncm", rows.shift.astype(R.dtype), box)
+    d = jnp.where(rows.mask[:, None], d, far)
+    theirs = jnp.where(rows.mask, rows.species[rows.neighbors], 0)
+    return Graph(rows.species, tuple(d[:, k] for k in range(3)), rows.neighbors, theirs, rows.mask, R, box, radii)
+
+
+def evaluate(potential, params, R: Array, box: Array, rows: Rows, radii) -> dict[str, Array]:
+    """Return energy, atomic energies, forces, virial and atomic virials, each from its definition."""
+
+    def energies(R, box):
+        e = potential.site_energies(params, graph(R, box, rows, radii))
+        return jnp.where(rows.exists, e, 0.0)
+
+    def strained(strain):
+        deform = jnp.eye(3, dtype=R.dtype) + strain
+        return jnp.sum(energies(R @ deform, box @ deform))
+
+    g = graph(R, box, rows, radii)
+
+    def of_planes(planes):
+        fixed = replace(g, planes=planes)
+        return jnp.sum(jnp.where(rows.exists, potential.site_energies(params, fixed), 0.0))
+
+    G = jnp.stack(jax.grad(of_planes)(g.planes), axis=1)
+    pairs = -g.vectors[:, :, None] * G[:, None]  # r_ij (x) dE_j/dr_ji seen from the edge j -> i
+    virials = jnp.zeros((len(R), 3, 3), R.dtype).at[rows.neighbors].add(pairs.transpose(0, 3, 1, 2))
+    site, back = jax.vjp(energies, R, box)
+    dR, _ = back(jnp.ones_like(site))
+    return {
+        "energy": jnp.sum(site),
+        "atomic_energies": site,
+        "forces": -dR,
+        "virial": -jax.grad(strained)(jnp.zeros((3, 3), R.dtype)),
+        "atomic_virials": virials,
+    }
