@@ -2,8 +2,8 @@
 
 Metadata (all strings): format "jaxmlp"; version "1"; potential: {"class": name, "fields": {...}}, nested for potentials
 made of potentials; params: the tree, in which {"dict": {...}}, {"list": [...]} and {"tuple": [...]} hold names of
-arrays or null; checksum: SHA-256 of the two and of every array. Names of classes are looked up in `CLASSES`: nothing in a file
-is imported or executed, and a damaged file is an error, never another model.
+arrays or null; checksum: SHA-256 of the two and of every array. Names of classes are looked up in `CLASSES`: nothing
+in a file is imported or executed, and a damaged file is an error, never another model.
 """
 
 import dataclasses
@@ -43,6 +43,10 @@ CLASSES: dict[str, str | type] = {
     "NEPCharge": "jaxmlp.potentials.nep_charge",
     "NEPDipole": "jaxmlp.potentials.nep_tensor",
     "NEPPolarizability": "jaxmlp.potentials.nep_tensor",
+    "LennardJones": "jaxmlp.potentials.pair",
+    "LennardJonesTail": "jaxmlp.potentials.pair",
+    "Morse": "jaxmlp.potentials.pair",
+    "StillingerWeber": "jaxmlp.potentials.stillinger_weber",
 }
 
 

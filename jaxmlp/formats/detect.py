@@ -1,0 +1,144 @@
+"""Read any known model file, recognised by its content; write one, chosen by the name's ending."""
+
+import importlib
+import re
+from collections.abc import Callable
+from os import PathLike, fspath
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxmlp.formats.errors import FormatError
+from jaxmlp.formats.native import recognise as _is_safetensors
+from jaxmlp.potential import Params, Potential
+
+HEAD = 1 << 16  # bytes looked at
+
+
+class Format(NamedTuple):
+    """One file format.
+
+    Args:
+        name: for messages.
+        module: has `load(path) -> (potential, params)` and, where it can write, `save(path, potential, params)`.
+        recognise: (first bytes of the file, its path) -> does the content look like this format?
+        endings: how file names of this format end. For reading they decide only where the content leaves a doubt.
+        load, save: names of the two functions in the module; save is None where the format is only read.
+    """
+
+    name: str
+    module: str
+    recognise: Callable[[bytes, str | PathLike], bool]
+    endings: tuple[str, ...]
+    load: str = "load"
+    save: str | None = "save"
+
+
+def _lines(head: bytes, comment: str | None = None) -> list[list[str]]:
+    """The words of each line; none at all for binary data."""
+    if b"\0" in head:
+        return []
+    lines = head.decode("utf-8", errors="replace").splitlines()
+    return [(line.split(comment, 1)[0] if comment else line).split() for line in lines]
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?", word) is not None
+
+
+def _is_nep(head: bytes, path: str | PathLike) -> bool:
+    """The first word is nep, nep3, nep4_zbl ..., the second a number of elements."""
+    first = next(iter(_lines(head)), [])
+    return len(first) > 1 and first[0].startswith("nep") and first[1].isdigit()
+
+
+def _entry(elements: int, numbers: int) -> Callable[[bytes, str | PathLike], bool]:
+    """LAMMPS tables: every entry is so many element names, then so many numbers, over any number of lines."""
+
+    def recognise(head: bytes, path: str | PathLike) -> bool:
+        words = [w for line in _lines(head, "#") for w in line]
+        entry, after = words[: elements + numbers], words[elements + numbers :]
+        kinds = [_is_number(w) for w in entry]
+        return kinds == [False] * elements + [True] * numbers and (not after or not _is_number(after[0]))
+
+    return recognise
+
+
+def _grid(line: list[str]) -> bool:
+    """nrho drho nr dr cutoff, as both kinds of EAM files have it."""
+    return len(line) >= 5 and all(map(_is_number, line[:5])) and line[0].isdigit() and line[2].isdigit()
+
+
+def _is_setfl(head: bytes, path: str | PathLike) -> bool:
+    """Three lines of comment, then the number of elements and their names, then the grid."""
+    lines = _lines(head)
+    if len(lines) < 5 or not lines[3] or not lines[3][0].isdigit():
+        return False
+    return len(lines[3]) > int(lines[3][0]) > 0 and not _is_number(lines[3][1]) and _grid(lines[4])
+
+
+def _is_funcfl(head: bytes, path: str | PathLike) -> bool:
+    """A line of comment, then Z, mass, lattice constant and name, then the grid."""
+    lines = _lines(head)
+    return len(lines) > 2 and len(lines[1]) >= 3 and all(map(_is_number, lines[1][:3])) and _grid(lines[2])
+
+
+# A new format joins by one line.
+FORMATS = (
+    Format("jaxmlp's own (.safetensors)", "jaxmlp.formats.native", _is_safetensors, (".safetensors",)),
+    Format("NEP (nep.txt of GPUMD)", "jaxmlp.formats.nep", _is_nep, (".txt", ".nep")),
+)
+
+
+def recognise(path: str | PathLike) -> Format:
+    """Return the format of a file.
+
+    Raises:
+        FormatError: the content is that of no known format.
+        OSError: the file cannot be read.
+    """
+    if Path(path).is_dir():
+        raise FormatError(path, None, f"expected a model file, found a folder. {_known()}")
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+    ending = [f for f in FORMATS if fspath(path).lower().endswith(f.endings)]
+    content = [f for f in FORMATS if f.recognise(head, path)]
+    both = [f for f in content if f in ending]
+    for choice in (both, content, ending):  # an ending alone leads to a reader that says what is wrong
+        if choice and head:
+            return choice[0]
+    found = "an empty file" if not head else f"{_shown(head)}"
+    raise FormatError(path, 1 if head else None, f"expected a model file, found {found}. {_known()}")
+
+
+def load(path: str | PathLike) -> tuple[Potential, Params]:
+    """Return the potential and the parameters of a model file of any known format.
+
+    Raises:
+        FormatError: an unknown format, or a file that is damaged or contradicts itself.
+        OSError: the file cannot be read.
+    """
+    found = recognise(path)
+    return getattr(importlib.import_module(found.module), found.load)(path)
+
+
+def save(path: str | PathLike, potential: Potential, params: Params) -> None:
+    """Write a model file in the format that the ending of its name stands for; .safetensors holds every potential.
+
+    Raises:
+        ValueError: an unknown ending, or a potential that the format cannot express.
+    """
+    for candidate in FORMATS:
+        if candidate.save is not None and fspath(path).lower().endswith(candidate.endings):
+            getattr(importlib.import_module(candidate.module), candidate.save)(path, potential, params)
+            return
+    endings = ", ".join(f"{' or '.join(f.endings)} for {f.name}" for f in FORMATS if f.save is not None)
+    raise ValueError(f"cannot tell from the name {fspath(path)!r} which format to write; use {endings}.")
+
+
+def _known() -> str:
+    return "Known are: " + "; ".join(f.name for f in FORMATS) + "."
+
+
+def _shown(head: bytes) -> str:
+    text = head[:60].decode("utf-8", errors="replace").splitlines() or [""]
+    return "binary data" if b"\0" in head[:60] else f"`{text[0]}`"
