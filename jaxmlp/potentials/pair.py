@@ -69,8 +69,7 @@ class PairPotential(Potential):
         return jnp.where(inside, energy, 0.0)
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
-        r_squared = jnp.sum(graph.vectors * graph.vectors, axis=1)
-        energy = self.pair_energy(params, r_squared, graph.species, graph.neighbor_species)
+        energy = self.pair_energy(params, graph.squared_distances, graph.species, graph.neighbor_species)
         return 0.5 * jnp.sum(energy, axis=1)
 
     def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["PairPotential", Params]:
@@ -127,6 +126,7 @@ class LennardJonesTail(Potential):
         pair = 4.0 * params["epsilon"] * s6 * (s6 / (9.0 * self.cutoff**9) - 1.0 / (3.0 * self.cutoff**3))  # (S, S)
         volume = jnp.abs(jnp.linalg.det(graph.box))
         one_hot = graph.species[:, None] == jnp.arange(len(self.species), dtype=graph.species.dtype)
+        one_hot = graph.existing(one_hot)
         density = jnp.sum(one_hot, axis=0).astype(volume.dtype) / volume
         return (2.0 * jnp.pi * pair @ density)[graph.species]
 
