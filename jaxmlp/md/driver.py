@@ -1,0 +1,192 @@
+"""The driver of every simulation: chunks of compiled steps, and between them frames, checkpoints, repairs."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from os import PathLike
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxmlp.evaluate import Evaluation
+from jaxmlp.md.checkpoint import save
+from jaxmlp.md.progress import Progress
+from jaxmlp.md.recording import ROWS, Chunk, Observers, chunk
+from jaxmlp.md.simulation import Simulation, SimulationError, counts, evaluated
+from jaxmlp.md.state import State
+from jaxmlp.md.trajectory import Frame, Trajectory, open_trajectory
+from jaxmlp.neighbors import NeighborSearch
+
+_REPAIRS = 12  # of one chunk; each adds a fifth to the neighbour capacities, a factor of 9 in all
+
+
+class Result(NamedTuple):
+    """What a run returns.
+
+    Args:
+        simulation: the state at the end; hand it to `run` again to go on.
+        log: one row for every `log_every` steps, as arrays: step, time (fs), potential, kinetic, total, conserved (eV),
+            temperature (K), and where all directions are periodic pressure (eV/Å^3) and volume (Å^3); then what the
+            observers return.
+    """
+
+    simulation: Simulation
+    log: dict[str, np.ndarray]
+
+
+def run(
+    sim: Simulation,
+    steps: int,
+    *,
+    log_every: int = 100,
+    trajectory: str | PathLike | Trajectory | None = None,
+    trajectory_every: int | None = None,
+    checkpoint: str | PathLike | None = None,
+    checkpoint_every: int = 10_000,
+    observers: Mapping[str, Callable[[State, Evaluation], Array]] | None = None,
+    progress: bool = False,
+    stride: float = 1.0,
+) -> Result:
+    """Run `steps` steps and return the final simulation and the log.
+
+    The state at a step depends neither on what is logged or written, nor on where a run was interrupted and restarted.
+    A trajectory that exists is continued where the simulation is past step 0 (frames later than its present step are
+    dropped first) and overwritten where it is at step 0.
+
+    Args:
+        log_every: steps between rows of the log, at multiples of it. A row costs one more evaluation: the steps between
+            compute no virials.
+        trajectory: a file name ending in .xyz, .extxyz (extended XYZ), .h5 or .h5md (H5MD), or a `Trajectory`.
+        trajectory_every: steps between frames, at multiples of it; None takes `log_every`.
+        checkpoint: file for `restart`, replaced in one stroke at every multiple of `checkpoint_every` and at the end.
+        observers: name -> pure function of (state, evaluation), recorded with every row of the log.
+        progress: show a progress bar with atom-steps/s and the time left.
+        stride: Å; an atom that moves further in one step has flown away, and the run stops.
+
+    Raises:
+        ValueError: an interval that is none.
+        SimulationError: the energy became NaN, or atoms fly apart; its `simulation` holds the last good state, which is
+            also the last frame of the trajectory.
+    """
+    every = {
+        "log_every": log_every,
+        "trajectory_every": log_every if trajectory_every is None else trajectory_every,
+        "checkpoint_every": checkpoint_every,
+    }
+    for name, value in every.items():
+        if not (isinstance(value, int | np.integer) and value >= 1):
+            raise ValueError(f"{name} is a number of steps and must be at least 1; got {value!r}.")
+    if not (isinstance(steps, int | np.integer) and steps >= 0):
+        raise ValueError(f"steps must be a number of steps, 0 or more; got {steps!r}.")
+    if not stride > 0:
+        raise ValueError(f"stride is a length in Å and must be positive; got {stride}.")
+    stops = [_chunk_length(len(sim), log_every)]
+    if trajectory is not None:
+        stops.append(every["trajectory_every"])
+    if checkpoint is not None:
+        stops.append(checkpoint_every)
+    watch: Observers = tuple((observers or {}).items())
+    log: list[dict[str, np.ndarray]] = []
+    step, end = sim.step, sim.step + steps
+    with ExitStack() as stack:
+        writer = None if trajectory is None else stack.enter_context(open_trajectory(trajectory, sim))
+        bar = stack.enter_context(Progress(steps, len(sim))) if progress else None
+
+        def go(sim: Simulation, n: int, first: bool = False) -> Simulation:
+            sim, part, failed = _advance(sim, n, watch, log_every, first, writer is not None, stride)
+            if int(part.rows):
+                log.append(jax.tree.map(lambda x: np.asarray(x[: int(part.rows)]), part.log))
+            due = n > 0 or first
+            if writer is not None and due and (failed or sim.step % every["trajectory_every"] == 0):
+                writer.append(Frame.of(sim, part.virial))
+            if bar is not None:
+                bar.update(sim, n)
+            if failed:
+                raise SimulationError(failed, sim)
+            return sim
+
+        sim = go(sim, 0, first=True)
+        while step < end:
+            n = min([end, *((step // s + 1) * s for s in stops)]) - step
+            sim = go(sim, n)
+            step += n
+            if checkpoint is not None and (step % checkpoint_every == 0 or step == end):
+                save(checkpoint, sim)
+    return Result(sim, _columns(sim, log))
+
+
+def _chunk_length(atoms: int, log_every: int) -> int:
+    """Steps between two looks of the host; a function of the system and the log only, so that runs repeat exactly.
+
+    About 10^6 atom-steps: a second of a light potential, against about a millisecond for a look.
+    """
+    length = max(1, min(5000, 1_000_000 // atoms, ROWS * log_every))
+    return length // log_every * log_every or length
+
+
+def _advance(
+    sim: Simulation, n: int, watch: Observers, log_every: int, first: bool, frame: bool, stride: float
+) -> tuple[Simulation, Chunk, str]:
+    """Take n steps, repairing overflow; return the new simulation, what the loop returned, and why it failed or "".
+
+    After an overflow the chunk is done again from its start with a larger neighbour list, made for the same reference
+    positions as before, so that later rebuilds come at the same steps. After a failure the loop is repeated up to the
+    step before.
+    """
+    first = first and sim.step == 0
+
+    def attempt(sim: Simulation, n: int) -> Chunk:
+        arguments = counts(sim.state, n=n, log_every=log_every, first=first, frame=frame, stride=stride)
+        return chunk(sim.dynamics, watch, sim.state, sim.atoms, sim.controls, **arguments)
+
+    for _ in range(_REPAIRS):
+        part = attempt(sim, n)
+        if bool(part.state.neighbors.overflow):
+            sim = _enlarged(sim, part.state)
+            continue
+        if bool(part.healthy):
+            return sim.replace(state=part.state), part, ""
+        reason = _diagnosis(sim, part.state, stride)
+        part = attempt(sim, int(part.done) - 1)
+        return sim.replace(state=part.state), part, reason
+    raise SimulationError(
+        f"the neighbour list overflowed again after {_REPAIRS} enlargements near step {sim.step}: the system collapses "
+        "or explodes. Look at the last frames; a smaller time step or a relaxed start usually helps.",
+        sim,
+    )
+
+
+def _enlarged(sim: Simulation, lost: State) -> Simulation:
+    """Return the simulation with a neighbour list that holds the positions at which the old one overflowed."""
+    old, forces = lost.neighbors, sim.dynamics.forces
+    small = forces.search
+    if not np.isfinite(np.asarray(old.R)).all():
+        raise SimulationError(_diagnosis(sim, lost, np.inf), sim)
+    search = NeighborSearch.allocate(old.R, old.box, small.pbc, small.shells, skin=small.skin, at_least=small)
+    dynamics = replace(sim.dynamics, forces=replace(forces, search=search))
+    reference = sim.state.neighbors
+    there = sim.state._replace(R=reference.R, box=reference.box)
+    neighbors = evaluated(dynamics, there, sim.atoms, sim.controls).neighbors
+    return sim.replace(dynamics=dynamics, state=sim.state._replace(neighbors=neighbors))
+
+
+def _diagnosis(sim: Simulation, lost: State, stride: float) -> str:
+    """Return the message of a failure that left the state `lost`."""
+    what = "the energy is not finite" if not np.isfinite(lost.energy) else f"an atom moved more than {stride} Å"
+    return (
+        f"at step {int(lost.step)} {what}: the simulation has exploded. Likely causes: a time step too long (dt = "
+        f"{float(sim.controls.dt):g} fs; light atoms need 0.5 or less), atoms that start too close to each other "
+        "(minimize first), a temperature too high, or a potential far outside the data it was fitted to. "
+        "`error.simulation` holds the last good step."
+    )
+
+
+def _columns(sim: Simulation, log: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join the parts of the log and add the time, fs."""
+    if not log:
+        return {}
+    columns = {name: np.concatenate([part[name] for part in log]) for name in log[0]}
+    time = columns["step"] * float(sim.controls.dt)
+    return {"step": columns.pop("step"), "time": time, **columns}

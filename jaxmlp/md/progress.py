@@ -1,0 +1,47 @@
+"""A progress bar with atom-steps per second and the time left."""
+
+import numpy as np
+
+from jaxmlp.md.simulation import Simulation
+from jaxmlp.units import kB
+
+
+class Progress:
+    """A context that shows how far a run is; `rich` is imported when one is opened.
+
+    Args:
+        steps: of the run.
+        atoms: of the system.
+    """
+
+    def __init__(self, steps: int, atoms: int):
+        self.steps, self.atoms = steps, atoms
+
+    def __enter__(self) -> "Progress":
+        from rich import progress
+
+        self._bar = progress.Progress(
+            progress.TextColumn("step {task.completed:.0f}"),
+            progress.BarColumn(),
+            progress.TextColumn("{task.percentage:.0f}%"),
+            progress.TextColumn("{task.fields[state]}"),
+            progress.TextColumn("{task.fields[speed]}"),
+            progress.TimeRemainingColumn(),
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("md", total=self.steps, state="", speed="compiling")
+        return self
+
+    def update(self, sim: Simulation, n: int) -> None:
+        """Count n more steps, done by now."""
+        state = sim.state
+        kinetic = float(sim.dynamics.ensemble.kinetic(state, sim.atoms))
+        temperature = 2 * kinetic / (float(sim.atoms.dof) * kB)
+        text = f"{temperature:.0f} K  {float(state.energy) / self.atoms:.4f} eV/atom"
+        self._bar.update(self._task, advance=n, state=text)
+        speed = self._bar.tasks[0].speed
+        if speed and np.isfinite(speed):
+            self._bar.update(self._task, speed=f"{speed * self.atoms:.3g} atom-steps/s")
+
+    def __exit__(self, *error) -> None:
+        self._bar.stop()

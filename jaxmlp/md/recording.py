@@ -1,0 +1,150 @@
+"""The compiled loop: steps, and rows of a thermodynamic log collected between them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxmlp.evaluate import Evaluation
+from jaxmlp.geometry import volume
+from jaxmlp.md.ensembles import Ensemble
+from jaxmlp.md.state import Atoms, Controls, Forces, State, kinetic_energy
+from jaxmlp.units import fs, kB
+
+ROWS = 256  # rows of the log that one chunk holds
+Observers = tuple[tuple[str, Callable[[State, Evaluation], Array]], ...]
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """What decides the compiled program of a simulation: the word of propagators and the forces."""
+
+    ensemble: Ensemble
+    forces: Forces
+
+    def step(self, state: State, atoms: Atoms, controls: Controls) -> State:
+        """Return the state one time step later."""
+        return self.ensemble.step(state, atoms, controls, self.forces)
+
+    def advance(
+        self, state: State, atoms: Atoms, controls: Controls, n: Array, stride: Array | None = None
+    ) -> tuple[State, Array, Array]:
+        """Take n steps, fewer where they fail; return the state, the steps taken (the failed one too) and success.
+
+        A step fails with an energy that is not finite or, with `stride`, an atom faster than `stride` (Å) per step.
+        """
+
+        def more(carry):
+            _, done, healthy = carry
+            return (done < n) & healthy
+
+        def one(carry):
+            state, done, _ = carry
+            state = self.step(state, atoms, controls)
+            healthy = jnp.isfinite(state.energy)
+            if stride is not None:
+                v = state.p / atoms.mass
+                healthy &= jnp.max(jnp.sum(v * v, axis=1)) * (controls.dt * fs) ** 2 < stride * stride
+            return state, done + 1, healthy
+
+        return lax.while_loop(more, one, (state, jnp.zeros_like(state.step), jnp.array(True)))
+
+    def measure(
+        self, state: State, atoms: Atoms, controls: Controls, observers: Observers = ()
+    ) -> tuple[dict[str, Array], Evaluation]:
+        """Return one row of the log, and the evaluation at the state.
+
+        Temperature and pressure use the ensemble's own `kinetic`; the pressure includes it, (2 K + tr W) / (3 V).
+        """
+        out = self.forces.evaluate(state, atoms)
+        kinetic, K = kinetic_energy(state.p, atoms.mass), self.ensemble.kinetic(state, atoms)
+        row = {
+            "step": state.step,
+            "potential": state.energy,
+            "kinetic": kinetic,
+            "total": state.energy + kinetic,
+            "conserved": self.ensemble.conserved(state, atoms, controls),
+            "temperature": 2 * K / (atoms.dof * kB),
+        }
+        if state.box is not None and all(self.forces.search.pbc):
+            V = volume(state.box)
+            row |= {"pressure": (2 * K + jnp.trace(out.virial)) / (3 * V), "volume": V}
+        for name, observe in observers:
+            row[name] = observe(state, out)
+        return row, out
+
+
+class Chunk(NamedTuple):
+    """What one call of the compiled loop returns.
+
+    Args:
+        state: at the end.
+        log: rows of the log, leaves (ROWS, ...).
+        rows: how many of them are filled.
+        done: steps taken; with `healthy` False the last of them failed.
+        healthy: every step succeeded.
+        virial: (3, 3) eV at the end.
+    """
+
+    state: State
+    log: dict[str, Array]
+    rows: Array
+    done: Array
+    healthy: Array
+    virial: Array
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def chunk(
+    dynamics: Dynamics,
+    observers: Observers,
+    state: State,
+    atoms: Atoms,
+    controls: Controls,
+    n: Array,
+    log_every: Array,
+    first: Array,
+    frame: Array,
+    stride: Array,
+) -> Chunk:
+    """Take n steps and log a row at every multiple of `log_every`, at most `ROWS` of them.
+
+    Args:
+        n: number of steps, int32.
+        first: log the starting state too, if its step is due.
+        frame: compute the virial at the end.
+        stride: Å per step beyond which an atom has flown away.
+    """
+    row, out = jax.eval_shape(partial(dynamics.measure, observers=observers), state, atoms, controls)
+    log = jax.tree.map(lambda x: jnp.zeros((ROWS, *x.shape), x.dtype), row)
+    first &= state.step % log_every == 0
+
+    def measured(state, log, rows, due):
+        row, out = dynamics.measure(state, atoms, controls, observers)
+        log = jax.tree.map(lambda b, x: b.at[rows].set(x), log, row)
+        return log, rows + due.astype(rows.dtype), out.virial
+
+    def segment(carry):
+        (state, log, rows, total, _, virial), begun = carry
+        ahead = jnp.where(first & ~begun, 0, log_every - state.step % log_every)
+        state, done, healthy = dynamics.advance(state, atoms, controls, jnp.minimum(ahead, n - total), stride)
+        total = total + done
+        due = healthy & (state.step % log_every == 0) & ((done > 0) | first)
+        log, rows, virial = lax.cond(
+            due | (frame & (total == n)),
+            lambda: measured(state, log, rows, due),
+            lambda: (log, rows, virial),
+        )
+        return Chunk(state, log, rows, total, healthy, virial), jnp.array(True)
+
+    def more(carry):
+        c, begun = carry
+        return ~begun | ((c.done < n) & c.healthy)
+
+    zero = jnp.zeros_like(n)
+    start = Chunk(state, log, zero, zero, jnp.array(True), jnp.zeros(out.virial.shape, out.virial.dtype))
+    return lax.while_loop(more, segment, (start, jnp.array(False)))[0]
