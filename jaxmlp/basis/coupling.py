@@ -51,12 +51,7 @@ def _racah(a: int, b: int, c: int, m1: int, m2: int, m3: int, triangle: Fraction
         total += Fraction((-1) ** k, bottom)
     sign = (-1) ** ((a - b - m3) // 2)
     square *= total * total
-    return float(sign if total >= 0 else -sign) * _square_root(square)
-
-
-def _square_root(q: Fraction) -> float:
-    """Correct to rounding also where numerator and denominator overflow a float."""
-    return float(np.sqrt(float(q)))
+    return (sign if total >= 0 else -sign) * float(square) ** 0.5
 
 
 @cache

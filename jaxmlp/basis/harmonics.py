@@ -12,8 +12,8 @@ def real_harmonics(x: Array, y: Array, z: Array, l_max: int, l_min: int = 0) -> 
 
         Y_lm  = N_lm Pi_lm(z) Re (x + i y)^m,   Y_l-m = N_lm Pi_lm(z) Im (x + i y)^m,
 
-    where Pi_lm = d^m P_l / dz^m. The recursion in l runs on the normalised N_lm Pi_lm (Limpanuparb and Milthorpe,
-    arXiv:1410.1748, Eqs. (11)-(14)), polynomials without a singularity at the poles. In terms of the complex harmonics
+    where Pi_lm = d^m P_l / dz^m. The recursion in l runs on the normalised N_lm Pi_lm (as in Limpanuparb and Milthorpe,
+    arXiv:1410.1748), which are polynomials: nothing is singular at the poles. In terms of the complex harmonics
     with Condon-Shortley phase, Y_lm = sqrt(2) (-1)^m Re Y_l^m and Y_l-m = sqrt(2) (-1)^m Im Y_l^m; see
     `coupling.real_to_complex`.
 

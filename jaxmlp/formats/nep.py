@@ -134,7 +134,8 @@ class _Header:
                 values = np.array([math.nan])
             if np.isfinite(values).all():
                 return values
-        for self.line, line in enumerate(body, self.line + 1):
+        for line in body:
+            self.line += 1
             self.reals(line.split(), "one number")
         raise AssertionError("a number that numpy refuses and Python reads")
 

@@ -19,8 +19,8 @@ def reciprocal_energies(
     so sum_i E_i = (2 pi / V) sum_k |S(k)|^2 exp(-k^2 / 4 alpha^2) / k^2. The sum is sharp at k_cut, wherever the box
     moves; its integer vectors are bounded by the static k_max. Where the box needs more, every E_i is NaN.
 
-    Exponentials are products of three one-dimensional ones, so each plane of k vectors is two matrix products; planes are
-    recomputed in the backward pass, and memory grows with N (k_max[1] + k_max[2]) and not with N times all vectors.
+    Exponentials are products of three one-dimensional ones, so each plane of k vectors is two matrix products; planes
+    are recomputed in the backward pass, and memory grows as N (k_max[1] + k_max[2]), not as N times all vectors.
 
     Args:
         q: (N,) charges, e.

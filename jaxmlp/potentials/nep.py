@@ -8,21 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.basis.chebyshev import chebyshev_cosine
+from jaxmlp.basis.chebyshev import chebyshev_cosine, to_chebyshev
+from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import real_harmonics
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials import nep_descriptor as descriptor
 from jaxmlp.potentials.nep_zbl import NEPZBL, zbl_energies
 
-DENSITY_SPECIES = 4  # up to so many species, summing neighbours by species is cheaper than mixing on every edge
-
 
 @dataclass(frozen=True)
 class NEP(Potential):
     """U_i = w1 . tanh(W0 q_i - b0) - b1, one hidden layer on a descriptor of radial and angular sums.
 
-    Fan et al., PRB 104, 104309 (2021), Eqs. (3)-(17) (version 2); J. Chem. Phys. 157, 114801 (2022) (version 3: trained
+    Fan et al., PRB 104, 104309 (2021) (version 2); J. Chem. Phys. 157, 114801 (2022) (version 3: trained
     combinations of radial functions, four- and five-body terms); Song et al., Nat. Commun. 15, 10208 (2024) (version 4:
     one network per species). Version 5 adds an output bias per species.
 
@@ -47,7 +46,7 @@ class NEP(Potential):
         zbl: short-range repulsion added to the energies, or None.
         temperature: the descriptor ends with the temperature (times its element of q_scaler).
         neighbor_hints: the two neighbour counts some files carry; kept for saving, never used.
-        mixing: "density", "edge" (see `nep_descriptor`), or "auto" to choose by the number of species.
+        mixing: "density", "edge" (see `nep_descriptor`), or "auto": density for one species, else edge.
     """
 
     species: tuple[int, ...]
@@ -176,17 +175,14 @@ class NEP(Potential):
     def descriptors(self, params: Params, graph: Graph) -> Array:
         """Return the scaled descriptors, (n, D): radial, then for every l and extra term all n."""
         radial_graph, angular_graph = graph.within(max(self.radial_cutoffs)), graph.within(max(self.angular_cutoffs))
-        r = graph.distances
-        c_radial, c_angular = self.coefficients(params, r.dtype)
+        r = length(*radial_graph.planes)
+        c_radial, c_angular = (to_chebyshev(c, 1) for c in self.coefficients(params, r.dtype))
         f_radial, f_angular = self._radial_functions(r, radial_graph, angular_graph)
-        m = angular_graph.mask.shape[1]
-        inverse = 1.0 / r[:, :m]
-        unit = (x * inverse for x in angular_graph.planes)
+        unit = direction(*angular_graph.planes)
         y = jnp.stack(real_harmonics(*unit, self.l_max, 1), axis=1)  # (n, LM, M)
-        edge = self.mixing == "edge" or (self.mixing == "auto" and len(self.species) > DENSITY_SPECIES)
-        sums = descriptor.radial_sums_edge if edge else descriptor.radial_sums
-        moments = descriptor.moments_edge if edge else descriptor.moments_density
-        radial = sums(f_radial, c_radial, graph.species, radial_graph.neighbor_species)
+        density = self.mixing == "density" or (self.mixing == "auto" and len(self.species) == 1)
+        moments = descriptor.moments_density if density else descriptor.moments_edge
+        radial = descriptor.radial_sums(f_radial, c_radial, graph.species, radial_graph.neighbor_species)
         A = moments(f_angular, y, c_angular, graph.species, angular_graph.neighbor_species)  # (n, n_A + 1, LM)
         n = r.shape[0]
         parts = [radial, descriptor.invariants(A, self.l_max, self.extra).reshape(n, -1)]
@@ -236,8 +232,7 @@ class NEP(Potential):
             if name.startswith(("W0", "b0", "w1", "b_t")) and (self.networks > 1):
                 new[name] = params[name][index]
         if "zbl" in params:
-            new["zbl"] = params["zbl"][
-                self.zbl.pair_index(len(self.species))[index[:, None], index][np.triu_indices(len(index))]
-            ]
+            pairs = self.zbl.pair_index(len(self.species))[index[:, None], index]
+            new["zbl"] = params["zbl"][pairs[np.triu_indices(len(index))]]
         cutoffs = {f: tuple(getattr(self, f)[i] for i in index) for f in ("radial_cutoffs", "angular_cutoffs")}
         return replace(self, species=tuple(species), **cutoffs), new

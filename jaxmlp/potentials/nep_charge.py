@@ -13,6 +13,7 @@ from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params
 from jaxmlp.potentials import coulomb
 from jaxmlp.potentials.nep import NEP
+from jaxmlp.system import System
 
 _COULOMB = 14.399645  # eV Å; the format's own digits, so that energies agree with the original code
 
@@ -21,9 +22,10 @@ _COULOMB = 14.399645  # eV Å; the format's own digits, so that energies agree w
 class NEPCharge(NEP):
     """E = sum_i U_i + E_C(q), q_i = w1_charge . h_i less the mean over the system, h_i the hidden layer of U_i.
 
-    Fan et al., arXiv:2504.xxxxx (qNEP). With alpha = pi / rc, rc the radial cutoff:
+    Fan et al., J. Chem. Theory Comput. 22, 4787 (2026) (qNEP). With alpha = pi / rc, rc the radial cutoff:
 
-        mode 1: Ewald's sum, reciprocal part for 0 < |k| < 2 pi alpha (not converged, by definition), real part r < rc, self
+        mode 1: Ewald's sum: reciprocal part for 0 < |k| < 2 pi alpha (not converged, by definition), real part for
+                r < rc, self energy
         mode 2: its reciprocal part alone
         mode 3: real part alone, erfc(alpha r)/r + A r + B, which ends at rc with value and slope zero
 
@@ -32,7 +34,8 @@ class NEPCharge(NEP):
 
     Args:
         mode: 1, 2 or 3.
-        k_max: largest integers of the k vectors (modes 1, 2), set by `for_box`; where the box needs more, energies are NaN.
+        k_max: largest integers of the k vectors (modes 1, 2), set by `for_box`; where the box needs more, energies are
+            NaN.
     """
 
     mode: int = 1
@@ -56,9 +59,22 @@ class NEPCharge(NEP):
         """1/Å, inverse width of the screening Gaussians."""
         return math.pi / self.radial_cutoffs[0]
 
+    def _neutral(self, raw: Array, graph: Graph) -> Array:
+        """The charges less their mean over the system; zero for atoms that only pad it."""
+        mean = jnp.sum(graph.existing(raw)) / jnp.sum(graph.existing(jnp.ones_like(raw)))
+        return graph.existing(raw - mean)
+
     def for_box(self, box: np.ndarray, margin: float = 0.1) -> "NEPCharge":
-        """Return the potential with k_max for this box (Å, rows are lattice vectors) and boxes up to `margin` longer."""
+        """Return the potential with k_max for this box (Å, rows are lattice vectors) and for up to `margin` longer ones."""
         return replace(self, k_max=coulomb.k_bounds(box, 2 * math.pi * self.alpha, margin))
+
+    def for_system(self, system: System) -> "NEPCharge":
+        """Return the potential with k_max for the system's cell, where it has none."""
+        if self.mode == 3 or self.k_max is not None:
+            return self
+        if system.box is None:
+            raise ValueError(f"a NEPCharge of mode {self.mode} sums over k vectors: the system needs a box.")
+        return self.for_box(system.box)
 
     def init(self, key: Array, dtype=float) -> Params:
         """Draw starting parameters as `NEP.init` does, with small charges."""
@@ -71,7 +87,7 @@ class NEPCharge(NEP):
         """Return the energy of every atom, (N,) eV: its network's and its half of every Coulomb pair."""
         h = self.hidden(params, self.descriptors(params, graph), graph.species)
         raw = self.output(params["w1_charge"], h, graph.species)
-        q = raw - jnp.mean(raw)
+        q = self._neutral(raw, graph)
         return self.finish(params, self.output(params["w1"], h, graph.species), graph) + self._coulomb(q, graph)
 
     def _coulomb(self, q: Array, graph: Graph) -> Array:
@@ -104,7 +120,7 @@ class NEPCharge(NEP):
     def charges(self, params: Params, graph: Graph) -> Array:
         """Return the charge of every atom, (N,) e; they sum to zero."""
         raw = self._raw_charges(params, graph)
-        return raw - jnp.mean(raw)
+        return self._neutral(raw, graph)
 
     def _raw_charges(self, params: Params, graph: Graph) -> Array:
         h = self.hidden(params, self.descriptors(params, graph), graph.species)
@@ -113,11 +129,11 @@ class NEPCharge(NEP):
     def born_effective_charges(self, params: Params, graph: Graph) -> Array:
         """Return Z_i = dP/dR_i, (N, 3, 3) e, first index the polarization.
 
-        Z_i = sqrt(eps) [q_i 1 + sum_j (B_ij - B_ji)], B_ij = r_ij (x) dq_i/dr_ij / 2, q_i before the mean is taken off in B.
+        Z_i = sqrt(eps) [q_i 1 + sum_j (B_ij - B_ji)], B_ij = r_ij (x) dq_i/dr_ij / 2 (without the mean there).
         """
         raw, pull = jax.vjp(lambda planes: self._raw_charges(params, replace(graph, planes=planes)), graph.planes)
         gradient = jnp.stack(pull(jnp.ones_like(raw))[0], axis=1)  # (N, 3, M)
         pairs = 0.5 * graph.vectors[:, :, None] * gradient[:, None]  # (N, 3, 3, M)
-        Z = (raw - jnp.mean(raw))[:, None, None] * jnp.eye(3, dtype=raw.dtype) + pairs.sum(-1)
+        Z = self._neutral(raw, graph)[:, None, None] * jnp.eye(3, dtype=raw.dtype) + pairs.sum(-1)
         Z = Z.at[graph.neighbors].add(-pairs.transpose(0, 3, 1, 2))  # padded slots add exact zeros
         return params["sqrt_epsilon"] * Z

@@ -42,7 +42,7 @@ def by_species(values: Array, species: Array) -> Array:
 
 
 def radial_sums(f: Array, c: Array, species: Array, neighbor_species: Array) -> Array:
-    """Return q_n = sum_j sum_k c[n, k, t_i, t_j] f_k(r_ij), (n, n_max + 1), summing neighbours before mixing.
+    """Return q_n = sum_j sum_k c[n, k, t_i, t_j] f_k(r_ij), (n, n_max + 1), summing neighbours by species, then mixing.
 
     Args:
         f: (n, K, M) radial functions.
@@ -53,14 +53,13 @@ def radial_sums(f: Array, c: Array, species: Array, neighbor_species: Array) -> 
     if s == 1:
         return einsum("nk,ak->na", f.sum(-1), c[..., 0, 0])
     sums = einsum("nkm,nsm->nsk", f, one_hot(neighbor_species, s, 1, f.dtype))
-    mixed = einsum("nq,tqa->nta", sums.reshape(n, s * k), c.transpose(2, 3, 1, 0).reshape(s, s * k, a))
-    return by_species(mixed, species)
+    return jnp.sum(_own_coefficients(c, species).reshape(n, a, s * k) * sums.reshape(n, 1, s * k), axis=-1)
 
 
 def moments_density(f: Array, y: Array, c: Array, species: Array, neighbor_species: Array) -> Array:
     """Return A_lm^n = sum_j g_n(r_ij) Y_lm, (n, n_max + 1, LM), with one set of densities per neighbour species.
 
-    The neighbours are summed first and the radial functions mixed once per atom: least work while species are few.
+    The neighbours are summed first and the radial functions mixed once per atom: least work for one species.
 
     Args:
         f: (n, K, M) radial functions.
@@ -78,23 +77,16 @@ def moments_density(f: Array, y: Array, c: Array, species: Array, neighbor_speci
 
 
 def moments_edge(f: Array, y: Array, c: Array, species: Array, neighbor_species: Array) -> Array:
-    """Return the moments of `moments_density`, mixing the radial functions on every edge: better for many species."""
-    return einsum("nam,nlm->nal", mixed_on_edges(f, c, species, neighbor_species), y)
+    """Return the moments of `moments_density`, mixing the radial functions on every edge.
 
-
-def radial_sums_edge(f: Array, c: Array, species: Array, neighbor_species: Array) -> Array:
-    """Return the sums of `radial_sums`, mixing on every edge."""
-    return mixed_on_edges(f, c, species, neighbor_species).sum(-1)
-
-
-def mixed_on_edges(f: Array, c: Array, species: Array, neighbor_species: Array) -> Array:
-    """Return g_n(r_ij) = sum_k c[n, k, t_i, t_j] f_k(r_ij), (n, n_max + 1, M)."""
+    Less work from two species on: coefficients are selected by products with 0 and 1, which the backward pass of the
+    geometry does not see (two species: 13 % of the whole evaluation; four: 25 %).
+    """
     n, k, m = f.shape
     a, _, s, _ = c.shape
-    own = _own_coefficients(c, species)  # (n, a, S, K)
-    own = own.transpose(0, 1, 3, 2).reshape(n, a * k, s)
+    own = _own_coefficients(c, species).transpose(0, 1, 3, 2).reshape(n, a * k, s)
     edge = einsum("nqs,nsm->nqm", own, one_hot(neighbor_species, s, 1, f.dtype)).reshape(n, a, k, m)
-    return (edge * f[:, None]).sum(2)
+    return einsum("nam,nlm->nal", (edge * f[:, None]).sum(2), y)
 
 
 def _own_coefficients(c: Array, species: Array) -> Array:
@@ -106,8 +98,8 @@ def invariants(moments: Array, l_max: int, extra: tuple[str, ...]) -> Array:
     """Return the invariants of the moments (n, N, LM), l = 1 ... l_max, as (n, terms, N).
 
     First q_l = sum_m A_lm^2 for l = 1 ... l_max, then the terms of `extra`: sum of 3j(l1 l2 l3) A_l1 A_l2 A_l3, and for
-    1111 (7/15) (sum_m A_1m^2)^2. Moments beyond l_max are zero (Fan et al., J. Chem. Phys. 157, 114801 (2022),
-    Eqs. (14)-(26), give 222 and 1111).
+    1111 (7/15) (sum_m A_1m^2)^2. Moments beyond l_max are zero. (222 and 1111: Fan et al., J. Chem. Phys. 157, 114801
+    (2022), there in expanded form.)
     """
     block = {l: moments[:, :, l * l - 1 : l * (l + 2)] for l in range(1, l_max + 1)}
     terms = [jnp.sum(block[l] ** 2, axis=-1) for l in range(1, l_max + 1)]

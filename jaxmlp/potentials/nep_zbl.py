@@ -9,7 +9,7 @@ from jax import Array
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potentials.nep_descriptor import pair_table
 
-# The format's own constants, kept to its digits so that results agree: e^2/(4 pi eps0) in eV Å and 1/(0.8854 a_0) in 1/Å.
+# The format's own constants, kept to its digits so that results agree: e^2/(4 pi eps0) in eV Å, 1/(0.8854 a_0) in 1/Å.
 _COULOMB = 14.399645
 _SCREENING = 2.134563
 _AMPLITUDES = (0.18175, 0.50986, 0.28022, 0.02817)
@@ -36,9 +36,9 @@ def covalent_radius(z: int) -> float:
 class NEPZBL:
     """E = 1/2 sum_ij f(r) (K Z_i Z_j / r) sum_k a_k exp(-b_k x), x = r (Z_i^0.23 + Z_j^0.23) 2.134563.
 
-    f is 1 up to r1, a cosine from r1 to r2, then 0. Universal: the universal a, b; r1 = inner, r2 = outer. With a `factor`
-    (type-wise), r1 = 0 and r2 = min(factor (R_i + R_j), outer), R the covalent radii. Flexible: r1, r2 and a, b of every
-    unordered pair of species are parameters, (pairs, 10) = r1 r2 a1 b1 ... a4 b4 in the order (0,0), (0,1) ... (1,1) ...
+    f is 1 up to r1, a cosine from r1 to r2, then 0. Universal: the universal a, b; r1 = inner, r2 = outer. With a
+    `factor` (type-wise), r1 = 0 and r2 = min(factor (R_i + R_j), outer), R the covalent radii. Flexible: r1, r2 and a, b
+    of every unordered pair of species are parameters, (pairs, 10) = r1 r2 a1 b1 ... a4 b4, pairs (0,0), (0,1) ... (1,1) ...
 
     Args:
         inner, outer: Å; not used by the flexible form.
