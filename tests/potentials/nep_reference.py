@@ -88,31 +88,28 @@ def graph(R: Array, box: Array, rows: Rows, radii) -> Graph:
 
 
 def evaluate(potential, params, R: Array, box: Array, rows: Rows, radii) -> dict[str, Array]:
-    """Return energy, atomic energies, forces, virial and atomic virials, each from its definition."""
+    """Return energy, atomic energies, forces, virial and atomic virials from one backward pass."""
 
-    def energies(R, box):
-        e = potential.site_energies(params, graph(R, box, rows, radii))
+    def geometry(R, strain):
+        deform = jnp.eye(3, dtype=R.dtype) + strain
+        R, cell = R @ deform, box @ deform
+        return graph(R, cell, rows, radii).planes, R, cell
+
+    def energies(planes, R, box):
+        e = potential.site_energies(params, replace(graph(R, box, rows, radii), planes=planes))
         return jnp.where(rows.exists, e, 0.0)
 
-    def strained(strain):
-        deform = jnp.eye(3, dtype=R.dtype) + strain
-        return jnp.sum(energies(R @ deform, box @ deform))
-
-    g = graph(R, box, rows, radii)
-
-    def of_planes(planes):
-        fixed = replace(g, planes=planes)
-        return jnp.sum(jnp.where(rows.exists, potential.site_energies(params, fixed), 0.0))
-
-    G = jnp.stack(jax.grad(of_planes)(g.planes), axis=1)
-    pairs = -g.vectors[:, :, None] * G[:, None]  # r_ij (x) dE_j/dr_ji seen from the edge j -> i
-    virials = jnp.zeros((len(R), 3, 3), R.dtype).at[rows.neighbors].add(pairs.transpose(0, 3, 1, 2))
-    site, back = jax.vjp(energies, R, box)
-    dR, _ = back(jnp.ones_like(site))
+    (planes, R, box), to_atoms = jax.vjp(geometry, R, jnp.zeros((3, 3), R.dtype))
+    site, pull = jax.vjp(energies, planes, R, box)
+    to_edges = pull(jnp.ones_like(site))
+    dR, dstrain = to_atoms(to_edges)
+    r, G = jnp.stack(planes, axis=1), jnp.stack(to_edges[0], axis=1)
+    pairs = -r[:, :, None] * G[:, None]  # -r_ij (x) dE_i/dr_ij
     return {
         "energy": jnp.sum(site),
         "atomic_energies": site,
         "forces": -dR,
-        "virial": -jax.grad(strained)(jnp.zeros((3, 3), R.dtype)),
-        "atomic_virials": virials,
+        "virial": -dstrain,
+        "atomic_virials": jnp.zeros((len(R), 3, 3), R.dtype).at[rows.neighbors].add(pairs.transpose(0, 3, 1, 2)),
+        "centre_virials": pairs.sum(-1),
     }
