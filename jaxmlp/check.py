@@ -1,0 +1,344 @@
+"""The validation card: does a potential do what every potential must, and how fast?
+
+Each test gives one `Line`: a measured value, the limit it must not exceed, and the reason for that limit.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import combinations_with_replacement
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxmlp.evaluate import Evaluation, Execution, evaluate
+from jaxmlp.neighbors import NeighborSearch
+from jaxmlp.potential import Params, Potential
+from jaxmlp.structures import example_system
+from jaxmlp.system import System, species_index
+
+SECTIONS = ("derivatives", "symmetry", "neighbours", "curves", "dynamics", "speed")
+PRECISIONS = ("float64", "mixed", "float32")
+_CLOSE = 20.0  # eV; above it, atoms are closer than dynamics would bring them
+
+
+class Line(NamedTuple):
+    """One row of the card.
+
+    Args:
+        name: what was tested.
+        value: what was measured.
+        unit: of value and limit.
+        limit: the largest value that passes; None for a measurement without judgement.
+        reason: why this limit.
+        hard: a failure makes `jaxmlp check` fail; others are warnings.
+    """
+
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+    reason: str = ""
+    hard: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """PASS, FAIL, WARN or INFO."""
+        if self.limit is None:
+            return "INFO"
+        if self.value <= self.limit:  # False for nan
+            return "PASS"
+        return "FAIL" if self.hard else "WARN"
+
+
+class Curve(NamedTuple):
+    """Energies (eV) of two atoms, or of two beside a third, at distances r (Å), less the energy of separated atoms."""
+
+    name: str
+    r: np.ndarray
+    energy: np.ndarray
+
+
+class Card(NamedTuple):
+    """The whole result of `check`."""
+
+    potential: Potential
+    system: System
+    lines: list[Line]
+    curves: list[Curve]
+    drifts: dict[str, tuple[np.ndarray, np.ndarray]]  # precision -> (time in ps, total energy per atom in eV)
+
+    @property
+    def passed(self) -> bool:
+        """No hard test failed."""
+        return not any(line.verdict == "FAIL" for line in self.lines)
+
+
+class Subject:
+    """A potential on one system: compiled once, then called with changed positions, boxes and species."""
+
+    def __init__(self, potential: Potential, params: Params, system: System, **search):
+        species_index(potential.species, system.numbers)
+        present = tuple(z for z in potential.species if z in system.species)
+        if present != potential.species:
+            potential, params = potential.restrict(params, present)
+        if hasattr(potential, "for_box") and system.box is not None:
+            potential = potential.for_box(system.box)
+        self.potential, self.params, self.system = potential, jax.tree.map(jnp.asarray, params), system
+        self.species = jnp.asarray(species_index(present, system.numbers))
+        self.R = jnp.asarray(system.R)
+        self.box = None if system.box is None else jnp.asarray(system.box)
+        self.search = NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, **search)
+        self._run = jax.jit(self.pure)
+
+    def pure(self, params: Params, R: Array, box: Array | None, species: Array) -> Evaluation:
+        return evaluate(self.potential, params, R, box, species, self.search(R, box), execution=Execution())
+
+    def __call__(self, R: Array, box: Array | None = None, species: Array | None = None) -> Evaluation:
+        box = self.box if box is None else box
+        return self._run(self.params, R, box, self.species if species is None else species)
+
+
+def check(
+    potential: Potential,
+    params: Params,
+    system: System | None = None,
+    *,
+    sections: Iterable[str] = SECTIONS,
+    precisions: Iterable[str] = PRECISIONS,
+    steps: int = 500,
+    seed: int = 0,
+) -> Card:
+    """Test a potential on a system, in double precision, and return the card.
+
+    Args:
+        system: None takes `example_system(potential)`. A perfect crystal hides errors: its forces are zero.
+        sections: which of `SECTIONS`.
+        precisions: which of `PRECISIONS` to run at constant energy.
+        steps: length of the runs at constant energy.
+        seed: of the random directions, rotations and velocities.
+
+    Raises:
+        ValueError: an unknown section, a model without energies, a system with elements that the potential lacks.
+    """
+    sections, precisions = tuple(sections), tuple(precisions)
+    for given, known in ((sections, SECTIONS), (precisions, PRECISIONS)):
+        unknown = [s for s in given if s not in known]
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(map(str, unknown))}; there are {', '.join(known)}.")
+    if hasattr(potential, "site_tensors"):
+        raise ValueError(f"a {type(potential).__name__} model has no energy to check.")
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda x: jnp.asarray(x, float) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
+        if system is None:
+            system = example_system(potential, seed=seed, distance=lambda: _bond(potential, params))
+        subject = Subject(potential, params, system)
+        rng = np.random.default_rng(seed)
+        lines, curves, drifts = [], [], {}
+        if {"derivatives", "symmetry", "neighbours"} & set(sections):
+            out = subject(subject.R)
+            lines.append(Line("energies, forces, virials finite", _count(out), "NaN or inf", 0, "always"))
+        if "derivatives" in sections:
+            lines += _derivatives(subject, rng)
+        if "symmetry" in sections:
+            lines += _symmetry(subject, rng)
+        if "neighbours" in sections:
+            lines += _neighbours(subject)
+        if "curves" in sections:
+            found, curves = _curves(potential, params, system)
+            lines += found
+        if "dynamics" in sections:
+            from jaxmlp.check_dynamics import drift
+
+            found, drifts = drift(potential, params, system, precisions, steps, seed)
+            lines += found
+        if "speed" in sections:
+            lines += _speed(potential, params, system)
+    return Card(potential, system, lines, curves, drifts)
+
+
+def _count(out: Evaluation) -> float:
+    return float(sum(np.sum(~np.isfinite(x)) for x in (out.energies, out.forces, out.virials)))
+
+
+def _worst(*values) -> float:
+    """The largest of the values, nan if one is (Python's own max loses it)."""
+    return float(np.max(np.array(values, dtype=float)))
+
+
+def _slope(f: Callable[[float], Array], h: float) -> float:
+    """Central difference of fourth order."""
+    return float((8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h))
+
+
+def _derivatives(subject: Subject, rng) -> list[Line]:
+    """Compare forces and virial with differences of the energy; errors relative to the larger of the value and 1."""
+    out = subject(subject.R)
+    reason = "differences of step h carry h^4 E'''''/30 and rounding/h, together below 1e-6; a lost term is larger"
+    worst = 0.0
+    for _ in range(3):
+        v = jnp.asarray(rng.normal(size=subject.R.shape))
+        exact = -float(jnp.sum(out.forces * v))
+        found = _slope(lambda t, v=v: subject(subject.R + t * v).energy, 3e-4)
+        worst = _worst(worst, abs(found - exact) / max(1.0, abs(exact)))
+    lines = [Line("force = -dE/dR (finite differences)", worst, "relative", 1e-6, reason)]
+    total = float(jnp.abs(jnp.sum(out.forces, axis=0)).max())
+    scale = max(1.0, float(jnp.abs(out.forces).max()))
+    lines.append(Line("forces sum to zero", total / scale, "relative", 1e-9, "rounding of a sum over all atoms"))
+    if subject.box is not None:
+        worst = 0.0
+        for _ in range(2):
+            strain = jnp.asarray(rng.normal(size=(3, 3)))
+            exact = -float(jnp.sum(out.virial * strain))
+
+            def strained(t, strain=strain):
+                F = jnp.eye(3) + t * strain
+                return subject(subject.R @ F, subject.box @ F).energy
+
+            worst = _worst(worst, abs(_slope(strained, 1e-4) - exact) / max(1.0, abs(exact)))
+        name = "stress = +(1/V) dE/dstrain, ASE's sign (finite differences)"
+        lines.append(Line(name, worst, "relative", 1e-6, reason))
+    return lines
+
+
+def _symmetry(subject: Subject, rng) -> list[Line]:
+    """Change the description of the system; energies and forces must follow."""
+    out = subject(subject.R)
+    n = len(subject.R)
+    scale = max(1.0, float(jnp.abs(out.energies).max()), float(jnp.abs(out.forces).max()))
+    limit, reason = 1e-9, "rounding of float64 sums (1e-13 to 1e-11), relative to the largest site energy or force"
+
+    def line(name, changed: Evaluation, forces, copies: int = 1) -> Line:
+        dE = abs(float(changed.energy) - copies * float(out.energy)) / (n * copies)
+        dF = float(jnp.abs(changed.forces - forces).max())
+        return Line(name, _worst(dE, dF) / scale, "relative", limit, reason)
+
+    Q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    Q = Q * np.sign(np.linalg.det(Q))
+    box = subject.box
+    lines = [line("translation", subject(subject.R + jnp.asarray(rng.normal(size=3))), out.forces)]
+    for name, turn in (("rotation", jnp.asarray(Q)), ("inversion", -jnp.eye(3))):
+        moved = subject(subject.R @ turn.T, None if box is None else box @ turn.T)
+        lines.append(line(name, moved, out.forces @ turn.T))
+    order = rng.permutation(n)
+    lines.append(line("permutation", subject(subject.R[order], species=subject.species[order]), out.forces[order]))
+    if box is not None and all(subject.system.pbc):
+        shifts = jnp.asarray(rng.integers(-2, 3, size=(n, 3)), float)
+        lines.append(line("atoms moved by lattice vectors", subject(subject.R + shifts @ box), out.forces))
+        s = subject.system
+        doubled = System(np.tile(s.numbers, 2), np.vstack([s.R, s.R + s.box[0]]), s.box * [[2], [1], [1]], s.pbc)
+        larger = Subject(subject.potential, subject.params, doubled)
+        lines.append(line("supercell = 2 cells", larger(larger.R), jnp.tile(out.forces, (2, 1)), copies=2))
+    return lines
+
+
+def _neighbours(subject: Subject) -> list[Line]:
+    """A list with a skin and more slots must change nothing: neighbours beyond the cutoff do not act."""
+    s, out = subject.system, subject(subject.R)
+    wide = Subject(subject.potential, subject.params, s, skin=0.7, at_least=subject.search)
+    other = wide(wide.R)
+    scale = max(1.0, float(jnp.abs(out.energies).max()), float(jnp.abs(out.forces).max()))
+    change = _worst(jnp.abs(other.energies - out.energies).max(), jnp.abs(other.forces - out.forces).max())
+    reason = "rounding: neighbours beyond the cutoff and empty slots add exact zeros"
+    return [Line("neighbours beyond the cutoff do not act", change / scale, "relative", 1e-9, reason)]
+
+
+def _bond(potential: Potential, params: Params) -> float | None:
+    """Å of the lowest point of the dimer of the first element, or None where it has no minimum."""
+    z = potential.species[0]
+    r, energy, _ = _line_up(potential, params, (z, z), np.linspace(0.15, 0.95, 200) * potential.cutoff)
+    k = int(np.argmin(np.where(np.isfinite(energy), energy, np.inf)))
+    return float(r[k]) if 0 < k < len(r) - 1 and energy[k] < 0 else None
+
+
+def _line_up(potential, params, numbers: tuple[int, ...], r: np.ndarray):
+    """Move the second atom away from the first along x, a third one standing by; return r, E and dE/dr.
+
+    E is relative to the last distance, which is beyond the cutoff where the caller wants it to be.
+    """
+    c = potential.cutoff
+    third = 0.45 * c * np.array([[-0.5, np.sqrt(0.75), 0]])  # 120 degrees from the moving one
+    start = np.vstack([np.zeros((1, 3)), [[float(r.min()), 0, 0]], third])[: len(numbers)]
+    box = 4 * c * np.eye(3) if hasattr(potential, "for_box") else None
+    subject = Subject(potential, params, System(np.array(numbers), start, box), headroom=0.3)
+
+    @jax.jit
+    def along(params, distances):
+        def one(x):
+            out = subject.pure(params, subject.R.at[1, 0].set(x), subject.box, subject.species)
+            return out.energy, -out.forces[1, 0]
+
+        return jax.lax.map(one, distances)
+
+    energy, slope = (np.asarray(x) for x in along(subject.params, jnp.asarray(r)))
+    return r, energy - energy[-1], slope
+
+
+def _curves(potential: Potential, params: Params, system: System) -> tuple[list[Line], list[Curve]]:
+    """Dimer and trimer curves: jumps of energy anywhere, of energy and force at the cutoffs, repulsion."""
+    from ase.data import chemical_symbols, covalent_radii
+
+    jump_E = jump_F = soft = 0.0
+    curves = []
+    for a, b in combinations_with_replacement(system.species, 2):
+        start = min(0.55 * (covalent_radii[a] + covalent_radii[b]), 0.35 * potential.cutoff)
+        grid = np.linspace(start, potential.cutoff + 0.1, 1201)  # nodes and midpoints of Simpson's rule
+        sides = np.array([c + d for c in potential.shells for d in (-1e-6, 1e-6)])
+        for numbers in ((a, b), (a, b, a)):
+            r, energy, slope = _line_up(potential, params, numbers, np.concatenate([sides, grid]))
+            edges_E, edges_F = energy[: len(sides)].reshape(-1, 2), slope[: len(sides)].reshape(-1, 2)
+            r, energy, slope = r[len(sides) :], energy[len(sides) :], slope[len(sides) :]
+            name = "".join(chemical_symbols[z] for z in numbers)
+            if len(numbers) == 2:
+                curves.append(Curve(name, r, energy))
+                # How far the closest distance lies below the rest of the curve: a hole.
+                soft = _worst(soft, float(energy[10:].min() - energy[0]))
+            h = r[2] - r[0]
+            work = h * (slope[:-2:2] + 4 * slope[1:-1:2] + slope[2::2]) / 6
+            gap = np.abs(np.diff(energy[::2]) - work)
+            near = (np.abs(energy[:-2:2]) < _CLOSE) & (np.abs(slope[:-2:2]) * h < 0.1 * _CLOSE)
+            if not np.isfinite(energy).all():
+                jump_E = np.nan
+            jump_E = _worst(jump_E, gap[near].max(initial=0.0), np.abs(np.diff(edges_E)).max())
+            jump_F = _worst(jump_F, np.abs(np.diff(edges_F)).max())
+    return [
+        Line(
+            "energy jumps along dimers and trimers", jump_E, "eV", 1e-4,
+            "0.4% of kT at 300 K: larger steps heat or cool a simulation with every crossing",
+        ),
+        Line(
+            "force jumps at the cutoffs", jump_F, "eV/Å", 1e-2,
+            "below the usual error of fitted forces; larger ones break the order of integrators",
+        ),
+        Line(
+            "dimers repel at short distance", soft, "eV below", 0.0, "else atoms can fall into each other", hard=False
+        ),
+    ], curves  # fmt: skip
+
+
+def _speed(potential: Potential, params: Params, system: System, atoms: int = 500) -> list[Line]:
+    """Time one evaluation and one neighbour search of a larger system; a measurement, not a judgement."""
+    if system.box is not None and all(system.pbc) and len(system) < atoms:
+        times = max(1, round((atoms / len(system)) ** (1 / 3)))
+        system = System.from_ase(system.to_ase().repeat(times))
+    subject = Subject(potential, params, system)
+    neighbors = jax.jit(subject.search)
+    step = jax.jit(lambda p, R, box, n: evaluate(subject.potential, p, R, box, subject.species, n)[:4])
+    there = jax.block_until_ready(neighbors(subject.R, subject.box))
+
+    def timed(f, *arguments) -> float:
+        jax.block_until_ready(f(*arguments))
+        spent = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            jax.block_until_ready(f(*arguments))
+            spent.append(time.perf_counter() - begin)
+        return 1e6 * float(np.median(spent)) / len(system)
+
+    where = f"µs/atom ({len(system)} atoms, {jax.default_backend()})"
+    return [
+        Line("energy, forces and virials", timed(step, subject.params, subject.R, subject.box, there), where),
+        Line("neighbour search", timed(neighbors, subject.R, subject.box), where),
+    ]
