@@ -1,8 +1,8 @@
 """Relaxation of positions, and of the cell, by FIRE or L-BFGS: compiled loops with neighbour lists renewed inside.
 
-The unknowns are one array X (N + 3, 3) Å: reference positions u, and below them the symmetric strain S of the cell times
-a length, with R = u (1 + S) and box = box_0 (1 + S). The length, N^(1/2) (V/N)^(1/3), makes a cell about as stiff as an
-atom. The objective is the enthalpy E + P V.
+The unknowns are one array X (N + 3, 3) Å: reference positions u, and below them the symmetric strain S of the cell
+times a length, with R = u (1 + S) and box = box_0 (1 + S). The length, N^(1/2) (V/N)^(1/3), makes a cell about as
+stiff as an atom. The objective is the enthalpy E + P V.
 """
 
 from dataclasses import dataclass, replace
@@ -177,8 +177,8 @@ def _two_loops(S: Array, Y: Array, used: Array, gradient: Array) -> Array:
 def _lbfgs_step(problem: _Problem, setting: _Setting, now: _Lbfgs) -> _Lbfgs:
     """One trial of L-BFGS: accept it and find a new direction, or shorten it.
 
-    A trial is accepted by Armijo's rule or, where the energy is flat to rounding, by its slope (the approximate Wolfe rule
-    of Hager and Zhang, SIAM J. Optim. 16, 170 (2005), Eq. (4.1)).
+    A trial is accepted by Armijo's rule or, where the energy is flat to rounding, by its slope (the approximate Wolfe
+    rule of Hager and Zhang, SIAM J. Optim. 16, 170 (2005), Eq. (4.1)).
     """
     point, S, Y, used, direction, scale = now
     step = scale * _shortened(direction, setting.reach)
@@ -191,10 +191,10 @@ def _lbfgs_step(problem: _Problem, setting: _Setting, now: _Lbfgs) -> _Lbfgs:
 
     y = trial.gradient - point.gradient
     curved = jnp.sum(step * y) > 1e-10 * jnp.sqrt(jnp.sum(step * step) * jnp.sum(y * y))
-    push = lambda memory, new: jnp.concatenate([memory[1:], new[None]])
     keep = accept & curved
     S, Y, used = (
-        jnp.where(keep, push(memory, new), memory) for memory, new in ((S, step), (Y, y), (used, jnp.ones((), bool)))
+        jnp.where(keep, jnp.concatenate([memory[1:], new[None]]), memory)
+        for memory, new in ((S, step), (Y, y), (used, jnp.ones((), bool)))
     )
     hopeless = ~accept & (scale < 1e-3)  # the model of the energy is wrong here: forget it
     used &= ~hopeless
@@ -215,6 +215,11 @@ def _lbfgs_step(problem: _Problem, setting: _Setting, now: _Lbfgs) -> _Lbfgs:
     )
 
 
+def _bare(state):
+    """The state of a method without its neighbour list."""
+    return state._replace(point=state.point._replace(neighbors=()))
+
+
 METHODS = {"fire": (_fire_start, _fire_step), "lbfgs": (_lbfgs_start, _lbfgs_step)}
 
 
@@ -231,14 +236,14 @@ def _descend(problem: _Problem, method: str, setting: _Setting, state, n: Array)
 
     def more(carry):
         state, k = carry
-        return (k < n) & ~state.point.converged & ~state.point.neighbors.overflow
+        point = state.point
+        return (k < n) & ~point.converged & ~point.neighbors.overflow & jnp.isfinite(point.energy)
 
     def one(carry):
         state, k = carry
         new = METHODS[method][1](problem, setting, state)
         lost = new.point.neighbors.overflow
-        bare = lambda s: s._replace(point=s.point._replace(neighbors=()))
-        kept = jax.tree.map(lambda a, b: jnp.where(lost, a, b), bare(state), bare(new))
+        kept = jax.tree.map(partial(jnp.where, lost), _bare(state), _bare(new))
         kept = kept._replace(point=kept.point._replace(neighbors=new.point.neighbors))
         return kept, k + jnp.where(lost, 0, 1).astype(k.dtype)
 
@@ -275,8 +280,9 @@ def minimize(
         skin, precision, block, devices: as for dynamics and `Execution`.
 
     Raises:
-        ValueError: unknown method, nonsensical thresholds, a cell to relax without periodicity, a starting energy that is
-            not finite, or an element that the potential lacks.
+        ValueError: unknown method, nonsensical thresholds, a cell to relax without periodicity, a starting energy that
+            is not finite, or an element that the potential lacks.
+        RuntimeError: the atoms collapsed: the energy is not finite any more, or the neighbour list grows without end.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
@@ -313,12 +319,14 @@ def minimize(
         if not bool(state.point.neighbors.overflow):
             break
         problem, state = _enlarged(problem, setting, state)
+    if bool(state.point.neighbors.overflow) or not np.isfinite(state.point.energy):
+        raise RuntimeError(
+            f"the atoms collapsed after {done} steps: the potential has no bottom here. Start from a structure nearer to "
+            "a minimum, or take shorter steps (reach)."
+        )
     point, virial = _first(problem, setting, state.point.X)
     R, box, _ = _geometry(problem, setting, point.X)
-    if relax or (box is not None and all(system.pbc)):
-        stress = -np.asarray(virial) / float(volume(box))
-    else:
-        stress = None
+    stress = -np.asarray(virial) / system.replace(box=np.asarray(box)).volume if all(system.pbc) else None
     forces = -point.gradient[:n]
     if relax:
         forces = jnp.linalg.solve(_geometry(problem, setting, point.X)[2], forces.T).T
