@@ -25,9 +25,10 @@ _DENOMINATOR = (
 def cosine_cutoff(r: Array, cutoff: Array | float) -> tuple[Array, Array]:
     """Return f_c = (1 + cos(pi r/cutoff)) / 2 and v = (1 - r/cutoff)^2, both 0 from the cutoff on.
 
-    f_c = sin^2(pi sqrt(v) / 2) is an entire function of v, here a rational one, exact to rounding with its derivatives: it
-    needs no range reduction, vectorises (XLA's cos in float64 costs 20 times more on a CPU), and is exactly 0 at v = 0.
-    Finite with derivatives of every order for all r.
+    f_c = sin^2(pi sqrt(v) / 2) is an entire function of v, here a rational one, exact to rounding with its derivatives:
+    it needs no range reduction, vectorises (XLA's cos in float64 costs 20 times more on a CPU), and is exactly 0 at
+    v = 0. Its division also keeps XLA from computing it anew in every function that reads it. Finite with derivatives
+    of every order for all r.
     """
     w = 1.0 - jnp.minimum(r * (1.0 / cutoff), 1.0)
     v = w * w
@@ -45,7 +46,7 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
 def chebyshev_cosine(r: Array, cutoff: Array | float, size: int) -> list[Array]:
     """Return the planes s_k(r) = T_k(x) f_c(r) / 2, k = 0 ... size, x = 2 (r/cutoff - 1)^2 - 1.
 
-    They span the radial functions of NEP, f_0 = f_c and f_k = (T_k(x) + 1) f_c / 2 (Fan et al., PRB 104, 104309 (2021)):
+    They span the radial functions of NEP (Fan et al., PRB 104, 104309 (2021)): f_0 = f_c, f_k = (T_k(x) + 1) f_c / 2:
     f_k = s_k + s_0. `to_chebyshev` changes the coefficients accordingly, once per model instead of once per edge. All
     s_k and their derivatives of first order vanish for r >= cutoff.
 

@@ -2,7 +2,7 @@
 
 XLA on a CPU recomputes a cheap expression in every loop that reads it, but never a division. These functions have their
 derivative rules arranged so that a division is the last thing done to an adjoint: dE/dr is then computed once, and not
-again for each of the three components (a third of the time of a NEP). The rules are the exact ones and hold to every order,
+again for each of the three components (a sixth of the time of a NEP). The rules are exact and hold to every order,
 forward and reverse.
 """
 

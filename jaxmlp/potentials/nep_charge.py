@@ -65,7 +65,7 @@ class NEPCharge(NEP):
         return graph.existing(raw - mean)
 
     def for_box(self, box: np.ndarray, margin: float = 0.1) -> "NEPCharge":
-        """Return the potential with k_max for this box (Å, rows are lattice vectors) and for up to `margin` longer ones."""
+        """Return the potential with k_max for this box (Å, rows are lattice vectors), up to `margin` longer."""
         return replace(self, k_max=coulomb.k_bounds(box, 2 * math.pi * self.alpha, margin))
 
     def for_system(self, system: System) -> "NEPCharge":

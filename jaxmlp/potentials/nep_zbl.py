@@ -37,8 +37,8 @@ class NEPZBL:
     """E = 1/2 sum_ij f(r) (K Z_i Z_j / r) sum_k a_k exp(-b_k x), x = r (Z_i^0.23 + Z_j^0.23) 2.134563.
 
     f is 1 up to r1, a cosine from r1 to r2, then 0. Universal: the universal a, b; r1 = inner, r2 = outer. With a
-    `factor` (type-wise), r1 = 0 and r2 = min(factor (R_i + R_j), outer), R the covalent radii. Flexible: r1, r2 and a, b
-    of every unordered pair of species are parameters, (pairs, 10) = r1 r2 a1 b1 ... a4 b4, pairs (0,0), (0,1) ... (1,1) ...
+    `factor` (type-wise), r1 = 0 and r2 = min(factor (R_i + R_j), outer), R the covalent radii. Flexible: r1, r2, a and
+    b of every unordered pair of species are parameters, (pairs, 10) = r1 r2 a1 b1 ... a4 b4; pairs (0,0), (0,1) ...
 
     Args:
         inner, outer: Å; not used by the flexible form.
