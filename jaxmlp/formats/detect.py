@@ -22,15 +22,16 @@ class Format(NamedTuple):
         module: has `load(path) -> (potential, params)` and, where it can write, `save(path, potential, params)`.
         recognise: (first bytes of the file, its path) -> does the content look like this format?
         endings: how file names of this format end. For reading they decide only where the content leaves a doubt.
-        load, save: names of the two functions in the module; save is None where the format is only read.
+        options: of `load`.
+        writes: `save` exists.
     """
 
     name: str
     module: str
     recognise: Callable[[bytes, str | PathLike], bool]
     endings: tuple[str, ...]
-    load: str = "load"
-    save: str | None = "save"
+    options: dict[str, str] = {}  # noqa: RUF012, never changed
+    writes: bool = True
 
 
 def _lines(head: bytes, comment: str | None = None) -> list[list[str]]:
@@ -84,8 +85,13 @@ def _is_funcfl(head: bytes, path: str | PathLike) -> bool:
 
 # A new format joins by one line.
 FORMATS = (
-    Format("jaxmlp's own (.safetensors)", "jaxmlp.formats.native", _is_safetensors, (".safetensors",)),
+    Format("jaxmlp's own (safetensors)", "jaxmlp.formats.native", _is_safetensors, (".safetensors",)),
     Format("NEP (nep.txt of GPUMD)", "jaxmlp.formats.nep", _is_nep, (".txt", ".nep")),
+    Format("LAMMPS Stillinger-Weber", "jaxmlp.formats.lammps_sw", _entry(3, 11), (".sw",)),
+    Format("LAMMPS Tersoff", "jaxmlp.formats.lammps_tersoff", _entry(3, 14), (".tersoff",)),
+    Format("EAM setfl", "jaxmlp.formats.lammps_eam", _is_setfl, (".alloy", ".setfl"), {"kind": "alloy"}),
+    Format("EAM setfl, Finnis-Sinclair", "jaxmlp.formats.lammps_eam", _is_setfl, (".fs",), {"kind": "fs"}),
+    Format("EAM funcfl", "jaxmlp.formats.lammps_eam", _is_funcfl, (".eam",), {"kind": "funcfl"}, writes=False),
 )
 
 
@@ -118,7 +124,7 @@ def load(path: str | PathLike) -> tuple[Potential, Params]:
         OSError: the file cannot be read.
     """
     found = recognise(path)
-    return getattr(importlib.import_module(found.module), found.load)(path)
+    return importlib.import_module(found.module).load(path, **found.options)
 
 
 def save(path: str | PathLike, potential: Potential, params: Params) -> None:
@@ -128,10 +134,9 @@ def save(path: str | PathLike, potential: Potential, params: Params) -> None:
         ValueError: an unknown ending, or a potential that the format cannot express.
     """
     for candidate in FORMATS:
-        if candidate.save is not None and fspath(path).lower().endswith(candidate.endings):
-            getattr(importlib.import_module(candidate.module), candidate.save)(path, potential, params)
-            return
-    endings = ", ".join(f"{' or '.join(f.endings)} for {f.name}" for f in FORMATS if f.save is not None)
+        if candidate.writes and fspath(path).lower().endswith(candidate.endings):
+            return importlib.import_module(candidate.module).save(path, potential, params)
+    endings = ", ".join(f"{' or '.join(f.endings)} for {f.name}" for f in FORMATS if f.writes)
     raise ValueError(f"cannot tell from the name {fspath(path)!r} which format to write; use {endings}.")
 
 

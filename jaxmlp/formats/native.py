@@ -47,6 +47,9 @@ CLASSES: dict[str, str | type] = {
     "LennardJonesTail": "jaxmlp.potentials.pair",
     "Morse": "jaxmlp.potentials.pair",
     "StillingerWeber": "jaxmlp.potentials.stillinger_weber",
+    "Tersoff": "jaxmlp.potentials.tersoff",
+    "EAM": "jaxmlp.potentials.eam",
+    "ZBL": "jaxmlp.potentials.zbl",
 }
 
 
@@ -148,7 +151,7 @@ def _check_metadata(path, metadata: dict[str, str]) -> None:
         raise FormatError(
             path,
             None,
-            f"expected metadata format = 'jaxmlp', found {metadata.get('format')!r}: written by other software.",
+            f"expected metadata format = 'jaxmlp', found {metadata.get('format')!r}: no model of jaxmlp.",
         )
     if metadata.get("version") != VERSION:
         raise FormatError(

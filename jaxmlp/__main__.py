@@ -1,0 +1,7 @@
+"""`python -m jaxmlp`: the command line."""
+
+import sys
+
+from jaxmlp.cli import main
+
+sys.exit(main())

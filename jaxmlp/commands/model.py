@@ -1,0 +1,90 @@
+"""jaxmlp info, convert, check: about a model file."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jaxmlp.commands.options import Failed, Model, console, read_system
+
+
+def info(model: Model) -> None:
+    """Say what a model file holds: format, elements, cutoff (Å), hyper-parameters, number of parameters."""
+    import jax
+    import numpy as np
+    from ase.data import chemical_symbols
+    from rich.table import Table
+
+    from jaxmlp.formats import detect
+
+    potential, params = detect.load(model)
+    table = Table(title=str(model), show_header=False)
+    leaves = jax.tree.leaves(params)
+    rows = {
+        "format": detect.recognise(model).name,
+        "potential": type(potential).__name__,
+        "elements": " ".join(chemical_symbols[z] for z in potential.species),
+        "cutoff": f"{potential.cutoff:g} Å",
+        "parameters": f"{sum(np.size(x) for x in leaves)} in {len(leaves)} arrays",
+        "evaluation": "local, in blocks of atoms" if potential.local else "whole system at once",
+    }
+    for field in dataclasses.fields(potential):  # type: ignore[arg-type]
+        if field.name not in ("species", "cutoff"):
+            rows[field.name] = str(getattr(potential, field.name))
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console().print(table)
+
+
+def convert(
+    model: Model,
+    out: Annotated[Path, typer.Argument(help="file to write; its ending decides the format", show_default=False)],
+) -> None:
+    """Write a model in another format: .safetensors holds any, .txt (NEP), .sw, .tersoff and .eam.alloy their own."""
+    from jaxmlp.formats import detect
+
+    potential, params = detect.load(model)
+    detect.save(out, potential, params)
+    console().print(f"{model} ({detect.recognise(model).name}) -> {out} ({detect.recognise(out).name})")
+
+
+def check(
+    model: Model,
+    structure: Annotated[
+        Path | None,
+        typer.Argument(help="structure to test on; by default a crystal of the model's elements", show_default=False),
+    ] = None,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="derivatives, symmetry, neighbours, curves, dynamics or speed; may be repeated", show_default="all"
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="write the card as JSON to this file")] = None,
+    png: Annotated[Path | None, typer.Option(help="draw the card into this PNG file")] = None,
+    steps: Annotated[int, typer.Option(help="steps of the runs at constant energy", min=10)] = 500,
+    seed: Annotated[int, typer.Option(help="of random directions and velocities")] = 0,
+) -> None:
+    """Print a validation card; exit code 1 if a hard test fails.
+
+    Forces and stress against finite differences, symmetries, smoothness at the cutoff, dimer curves, energy
+    conservation in each precision, speed. In eV, Å and ps.
+    """
+    from jaxmlp import check_report
+    from jaxmlp.check import SECTIONS
+    from jaxmlp.check import check as run
+    from jaxmlp.formats import detect
+
+    potential, params = detect.load(model)
+    system = None if structure is None else read_system(structure)
+    out = console()
+    with out.status("checking (compilation takes most of the time) ..."):
+        card = run(potential, params, system, sections=section or SECTIONS, steps=steps, seed=seed)
+    check_report.print_card(card, out)
+    if json is not None:
+        check_report.write_json(card, json)
+    if png is not None:
+        check_report.write_png(card, png)
+    if not card.passed:
+        raise Failed(f"{model}: a hard test of the validation card fails.")
