@@ -321,8 +321,8 @@ def minimize(
         problem, state = _enlarged(problem, setting, state)
     if bool(state.point.neighbors.overflow) or not np.isfinite(state.point.energy):
         raise RuntimeError(
-            f"the atoms collapsed after {done} steps: the potential has no bottom here. Start from a structure nearer to "
-            "a minimum, or take shorter steps (reach)."
+            f"the atoms collapsed after {done} steps: the potential has no bottom here. Start from a structure nearer "
+            "to a minimum, or take shorter steps (reach)."
         )
     point, virial = _first(problem, setting, state.point.X)
     R, box, _ = _geometry(problem, setting, point.X)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from os import PathLike
 from typing import NamedTuple
 
@@ -17,7 +16,6 @@ from jaxmlp.md.recording import ROWS, Chunk, Observers, chunk
 from jaxmlp.md.simulation import Simulation, SimulationError, counts, evaluated
 from jaxmlp.md.state import State
 from jaxmlp.md.trajectory import Frame, Trajectory, open_trajectory
-from jaxmlp.neighbors import NeighborSearch
 
 _REPAIRS = 12  # of one chunk; each adds a fifth to the neighbour capacities, a factor of 9 in all
 
@@ -160,12 +158,9 @@ def _advance(
 
 def _enlarged(sim: Simulation, lost: State) -> Simulation:
     """Return the simulation with a neighbour list that holds the positions at which the old one overflowed."""
-    old, forces = lost.neighbors, sim.dynamics.forces
-    small = forces.search
-    if not np.isfinite(np.asarray(old.R)).all():
+    if not np.isfinite(np.asarray(lost.neighbors.R)).all():
         raise SimulationError(_diagnosis(sim, lost, np.inf), sim)
-    search = NeighborSearch.allocate(old.R, old.box, small.pbc, small.shells, skin=small.skin, at_least=small)
-    dynamics = replace(sim.dynamics, forces=replace(forces, search=search))
+    dynamics = sim.dynamics.enlarged(lost.neighbors)
     reference = sim.state.neighbors
     there = sim.state._replace(R=reference.R, box=reference.box)
     neighbors = evaluated(dynamics, there, sim.atoms, sim.controls).neighbors

@@ -1,7 +1,7 @@
 """The compiled loop: steps, and rows of a thermodynamic log collected between them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from jaxmlp.evaluate import Evaluation
 from jaxmlp.geometry import volume
 from jaxmlp.md.ensembles import Ensemble
 from jaxmlp.md.state import Atoms, Controls, Forces, State, kinetic_energy
+from jaxmlp.neighbors import Neighbors, NeighborSearch
 from jaxmlp.units import fs, kB
 
 ROWS = 256  # rows of the log that one chunk holds
@@ -25,6 +26,12 @@ class Dynamics:
 
     ensemble: Ensemble
     forces: Forces
+
+    def enlarged(self, lost: Neighbors) -> "Dynamics":
+        """Return dynamics whose neighbour lists hold the positions for which the list `lost` overflowed."""
+        small = self.forces.search
+        search = NeighborSearch.allocate(lost.R, lost.box, small.pbc, small.shells, skin=small.skin, at_least=small)
+        return replace(self, forces=replace(self.forces, search=search))
 
     def step(self, state: State, atoms: Atoms, controls: Controls) -> State:
         """Return the state one time step later."""

@@ -170,8 +170,11 @@ def simulation(
     dynamics = Dynamics(ensemble, Forces(potential, search, Execution(block, precision, devices)))
     checked = Controls(**_controls(ensemble, R, controls))
     ready = evaluated(dynamics, state, atoms, checked)
+    while ready.neighbors.overflow:  # rounding put a neighbour on the other side of the cutoff than on the host
+        dynamics = dynamics.enlarged(ready.neighbors)
+        ready = evaluated(dynamics, state, atoms, checked)
     sim = Simulation(dynamics, atoms, checked, ready, system.numbers)
-    if not np.isfinite(ready.energy) and not ready.neighbors.overflow:
+    if not np.isfinite(ready.energy):
         raise SimulationError(
             "the energy of the starting positions is not finite: do atoms overlap, or are the parameters damaged?", sim
         )
