@@ -76,12 +76,13 @@ def run(
     native.save(folder / "silicon.safetensors", potential, params)
 
     start = System.from_ase(bulk("Si", a=5.5, cubic=True))
-    crystal = minimize(potential, params, start, cell=True, fmax=1e-6, smax=1e-8).system
-    energy = jax.jit(energy_fn(potential, crystal))
-    C = np.asarray(jax.jit(elastic_constants(energy))(crystal.R, crystal.box, params)) / GPa
+    minimum = minimize(potential, params, start, cell=True, fmax=1e-6, smax=1e-8)
+    crystal = minimum.system
+    elastic = jax.jit(elastic_constants(energy_fn(potential, crystal)))
+    C = np.asarray(elastic(crystal.R, crystal.box, params)) / GPa
     found = {
         "a": crystal.volume ** (1 / 3),
-        "energy": float(energy(crystal.R, crystal.box, params)) / len(crystal),
+        "energy": minimum.energy / len(crystal),
         "C11": float(C[0, 0]),
         "C12": float(C[0, 1]),
         "C44": float(C[3, 3]),
@@ -90,25 +91,29 @@ def run(
         tell(f"{name:>7} = {value:9.4f} {UNITS[name]:8} literature {LITERATURE[name]:g}")
 
     large = System.from_ase(crystal.to_ase().repeat(repeat))
-    sim = md.nvt_langevin(potential, params, large, temperature=temperature, dt=1.0, friction=0.01)
+    sim = md.nvt_langevin(potential, params, large, temperature=temperature, dt=1.0, friction=0.01, headroom=0.15)
     every = max(1, steps // 200)
+    frames = _Frames(folder / "silicon.xyz")
     begin = time.perf_counter()
-    result = md.run(
-        sim,
-        steps,
-        log_every=every,
-        trajectory=folder / "silicon.xyz",
-        trajectory_every=10 * every,
-        observers={"R": lambda state, evaluation: state.R},
-    )
+    log = md.run(sim, steps, log_every=every, trajectory=frames, trajectory_every=5 * every).log
     seconds = time.perf_counter() - begin
-    log = dict(result.log)
-    frames = log.pop("R")
-    r, g = rdf(frames[len(frames) // 2 :], np.asarray(large.box), cutoff=8.0)
+    r, g = rdf(np.array(frames.R[len(frames.R) // 2 :]), np.asarray(large.box), cutoff=8.0)
     demo = Demo(found, log, r, g, temperature, len(large), 86.4 * 1e-3 * steps / seconds)
     tell(f"{steps} steps of {len(large)} atoms in {seconds:.1f} s with compilation")
     _write(folder, demo)
     return demo
+
+
+class _Frames(md.XYZ):
+    """A trajectory that also remembers the positions."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self.R: list[np.ndarray] = []
+
+    def append(self, frame: md.Frame) -> None:
+        super().append(frame)
+        self.R.append(frame.R)
 
 
 def _write(folder: Path, demo: Demo) -> None:

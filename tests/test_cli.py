@@ -1,0 +1,181 @@
+"""The command line: what it prints and writes, its exit codes, its one-line errors."""
+
+import json
+import subprocess
+import sys
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk
+
+import jaxmlp as jm
+from jaxmlp.ase import JaxMLP
+from jaxmlp.cli import main
+from jaxmlp.formats import detect
+from jaxmlp.potentials.stillinger_weber import stillinger_weber_silicon
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model and a structure: eight atoms of silicon, disturbed."""
+    folder = tmp_path_factory.mktemp("cli")
+    detect.save(folder / "si.safetensors", *stillinger_weber_silicon())
+    atoms = bulk("Si", a=5.5, cubic=True)
+    atoms.rattle(0.05, seed=1)
+    ase.io.write(folder / "si.xyz", atoms, format="extxyz")
+    iron = bulk("Fe")
+    ase.io.write(folder / "fe.xyz", iron, format="extxyz")
+    (folder / "broken.safetensors").write_bytes((folder / "si.safetensors").read_bytes()[:-9])
+    (folder / "empty.xyz").write_text("0\n\n")
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+
+    def call(line: str):
+        code = main(line.split())
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+def test_info(run):
+    code, out, _ = run("info si.safetensors")
+    assert code == 0
+    assert "StillingerWeber" in out
+    assert "3.77118 Å" in out
+    assert "jaxmlp's own" in out
+
+
+def test_evaluate_writes_what_the_calculator_gives(run, folder):
+    code, out, _ = run("evaluate si.safetensors si.xyz -o out.xyz")
+    assert code == 0
+    assert "pressure (GPa)" in out
+    atoms = ase.io.read(folder / "out.xyz")
+    expected = ase.io.read(folder / "si.xyz")
+    expected.calc = JaxMLP(*stillinger_weber_silicon())
+    # The file has eight digits.
+    assert atoms.get_potential_energy() == pytest.approx(expected.get_potential_energy(), abs=1e-7)
+    np.testing.assert_allclose(atoms.get_forces(), expected.get_forces(), atol=1e-7)
+    np.testing.assert_allclose(atoms.get_stress(), expected.get_stress(), atol=1e-7)
+    code, out, _ = run("evaluate si.safetensors out.xyz")
+    assert "energies in the files: RMS difference 0.000 meV/atom" in out
+    assert "forces in the files: RMS difference 0.000000 eV/Å" in out
+
+
+def test_relax(run, folder):
+    code, out, _ = run("relax si.safetensors si.xyz --cell -o relaxed.xyz")
+    assert code == 0
+    assert "converged" in out
+    assert "-4.336600 eV/atom" in out
+    relaxed = ase.io.read(folder / "relaxed.xyz")
+    np.testing.assert_allclose(relaxed.cell.lengths(), 5.431, atol=2e-3)
+    code, out, err = run("relax si.safetensors si.xyz --cell --steps 2")
+    assert code == 1
+    assert "NOT converged" in out
+    assert err.startswith("jaxmlp: no force below")
+
+
+def test_md_restarts_bit_for_bit(run, folder):
+    common = "--log-every 10 --checkpoint-every 20"
+    code, out, _ = run(f"md si.safetensors si.xyz --steps 40 {common} --log all.csv -o all.xyz --trajectory all.h5")
+    assert code == 0
+    assert "second half" in out
+    assert run(f"md si.safetensors si.xyz --steps 20 {common} --checkpoint run.ckpt")[0] == 0
+    assert run(f"md si.safetensors --restart run.ckpt --steps 20 {common} --log rest.csv -o rest.xyz")[0] == 0
+    assert (folder / "all.xyz").read_text() == (folder / "rest.xyz").read_text()
+    rows = (folder / "all.csv").read_text().splitlines()
+    assert rows[0].startswith("step,time,")
+    assert rows[-2:] == (folder / "rest.csv").read_text().splitlines()[-2:]
+
+
+def test_md_that_diverges_fails_with_one_line(run):
+    code, _, err = run("md si.safetensors si.xyz --ensemble nve --temperature 3000 --dt 100 --steps 50")
+    assert code == 1
+    assert err.startswith("jaxmlp: at step")
+    assert err.count("\n") == 1
+
+
+def test_convert(run, folder):
+    assert run("convert si.safetensors si.sw")[0] == 0
+    potential, _ = detect.load(folder / "si.sw")
+    assert potential == stillinger_weber_silicon()[0]
+    code, _, err = run("convert si.safetensors si.doc")
+    assert code == 2
+    assert "cannot tell from the name" in err
+
+
+def test_check_writes_its_card(run, folder):
+    arguments = "--section curves --json card.json --png card.png"
+    code, out, _ = run(f"check si.safetensors si.xyz {arguments}")
+    assert code == 0
+    assert "all hard tests pass" in out
+    assert json.loads((folder / "card.json").read_text())["passed"]
+    assert (folder / "card.png").exists()
+
+
+def test_check_of_a_bad_model_fails(run, folder):
+    from jaxmlp.potentials.pair import lennard_jones
+
+    detect.save(folder / "lj.safetensors", *lennard_jones((18,), 0.0104, 3.405, 6.0))
+    code, out, err = run("check lj.safetensors --section curves")
+    assert code == 1
+    assert "FAIL" in out
+    assert err == "jaxmlp: lj.safetensors: a hard test of the validation card fails.\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("info nothing.txt", "No such file"),
+        ("info broken.safetensors", "broken.safetensors: expected a complete safetensors file"),
+        ("info si.xyz", "expected a model file, found `8`"),
+        ("evaluate si.safetensors fe.xyz", "knows Si; the system also contains Fe"),
+        ("evaluate si.safetensors nothing.xyz", "nothing.xyz: there is no such file"),
+        ("evaluate si.safetensors si.safetensors", "ASE cannot read it"),
+        ("evaluate si.safetensors empty.xyz", "empty.xyz: "),
+        ("md si.safetensors", "either a STRUCTURE to start from or --restart"),
+        ("md si.safetensors si.xyz --dt -1", "time step in fs"),
+        ("relax si.safetensors si.xyz --pressure 1", "give --cell too"),
+        ("check si.safetensors --section everything", "unknown: everything"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(run, line, message):
+    code, _, err = run(line)
+    assert code == 2
+    assert message in err
+    assert err.startswith("jaxmlp: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["md si.safetensors si.xyz --ensemble npt", "info", "nonsense", "md si.safetensors --dtt 1"]
+)
+def test_misspelt_commands_are_refused(run, line):
+    code, _, err = run(line)
+    assert code == 2
+    assert "Usage" in err
+
+
+def test_debug_shows_where_an_error_comes_from(run):
+    with pytest.raises(jm.FormatError):
+        run("--debug info broken.safetensors")
+
+
+@pytest.mark.parametrize("command", ["info", "evaluate", "relax", "md", "convert", "check", "demo"])
+def test_help_explains_every_command(run, command):
+    code, out, _ = run(f"{command} --help")
+    assert code == 0
+    assert "Usage" in out
+    if command in ("evaluate", "relax", "md", "demo"):
+        assert any(unit in out for unit in ("eV", "fs", "GPa"))
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "jaxmlp", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "evaluate" in done.stdout
