@@ -42,9 +42,9 @@ def test_the_page_is_written(result):
 def test_g_of_r_of_an_ideal_gas_is_one():
     rng = np.random.default_rng(0)
     R = rng.uniform(0, 10, size=(40, 50, 3))
-    _, g = rdf(R, 10 * np.eye(3), cutoff=12.0, bins=6)
+    _, g = rdf(R, 10 * np.eye(3), cutoff=9.0, bins=6)
     # 40 frames of 50 x 49 / 2 pairs, images included: a bin of volume v (Å^3) holds n = 49 v pairs, +- sqrt(n).
-    walls = np.linspace(0, 12, 7)
+    walls = np.linspace(0, 9, 7)
     n = 49 * 4 * np.pi / 3 * np.diff(walls**3)
     assert (np.abs(g - 1) < 5 / np.sqrt(n)).all()
 
