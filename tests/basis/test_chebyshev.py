@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import eval_chebyt
 
-from jaxmlp.basis.chebyshev import chebyshev_cosine, cosine_cutoff, to_chebyshev
+from jaxmlp.basis.chebyshev import chebyshev_cosine, to_chebyshev
 
 RC = 5.0
 
@@ -20,7 +20,7 @@ def derivatives(f, order):
 @pytest.mark.parametrize("order", range(5))
 def test_cutoff_function_is_a_cosine_to_every_order(order):
     r = jnp.linspace(0.05, 0.995 * RC, 97)
-    value = derivatives(lambda r: cosine_cutoff(r, RC)[0], order)(r)
+    value = derivatives(lambda r: 2 * chebyshev_cosine(r, RC, 2)[0], order)(r)
     k = np.pi / RC
     exact = 0.5 * k**order * np.cos(k * r + order * np.pi / 2) + (0.5 if order == 0 else 0.0)
     # Rounding of w = 1 - r/rc grows as its derivatives: measured 4e-15 at order 4.
@@ -35,6 +35,19 @@ def test_functions_are_chebyshev_polynomials_under_the_cutoff():
     s = chebyshev_cosine(jnp.asarray(r), RC, 12)
     # f_k = s_k + s_0; the recursion to degree 12 loses two digits.
     np.testing.assert_allclose([s_k + s[0] for s_k in s], f, rtol=0, atol=1e-13)
+
+
+def test_derivatives_of_the_polynomials():
+    def plain(r):
+        x = 2 * (r / RC - 1) ** 2 - 1
+        return jnp.cos(5 * jnp.arccos(x)) * (1 + jnp.cos(jnp.pi * r / RC)) / 4
+
+    r = jnp.linspace(0.3, 0.9, 31) * RC  # where arccos is regular
+    for order in (1, 2, 3):
+        got = derivatives(lambda r: chebyshev_cosine(r, RC, 6)[5], order)(r)
+        np.testing.assert_allclose(got, derivatives(plain, order)(r), rtol=0, atol=1e-10)  # arccos loses digits
+    forward = jax.jit(jax.vmap(jax.jacfwd(jax.jacfwd(lambda r: chebyshev_cosine(r, RC, 6)[5]))))(r)
+    np.testing.assert_allclose(forward, derivatives(plain, 2)(r), rtol=0, atol=1e-10)
 
 
 def test_coefficients_change_with_the_basis():

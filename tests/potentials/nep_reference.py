@@ -47,8 +47,8 @@ def read_cases(path: Path, species: tuple[int, ...]) -> list[Case]:
     return out
 
 
-def padded(cases: list[Case], shells: tuple[float, ...], same_atoms: bool = True):
-    """Yield (case, R, rows, radii) with equal shapes; `same_atoms=False` keeps each structure's own number of atoms."""
+def padded(cases: list[Case], shells: tuple[float, ...]):
+    """Yield (case, R, rows, radii) with equal shapes."""
     lists, most = [], np.zeros(len(shells), int)
     for case in cases:
         i, j, s, r = neighbour_list("ijSd", positions=case.R, cell=case.box, pbc=(True,) * 3, cutoff=shells[-1])
@@ -58,10 +58,9 @@ def padded(cases: list[Case], shells: tuple[float, ...], same_atoms: bool = True
             most[k] = max(most[k], np.bincount(i[shell == k], minlength=1).max())
     start = np.concatenate([[0], np.cumsum(-(-(most + 1) // 4) * 4)])
     radii = tuple(zip(shells, (int(x) for x in start[1:]), strict=True))
-    largest = max(len(case.R) for case in cases)
+    atoms = max(len(case.R) for case in cases)
     for case, (i, j, s, shell) in zip(cases, lists, strict=True):
         n = len(case.R)
-        atoms = largest if same_atoms else n
         neighbors, shift = np.zeros((atoms, start[-1]), np.int32), np.zeros((atoms, 3, start[-1]))
         mask = np.zeros((atoms, start[-1]), bool)
         for k in range(len(shells)):
@@ -84,7 +83,9 @@ def graph(R: Array, box: Array, rows: Rows, radii) -> Graph:
     d = d + jnp.einsum("nam,ac->ncm", rows.shift.astype(R.dtype), box)
     d = jnp.where(rows.mask[:, None], d, far)
     theirs = jnp.where(rows.mask, rows.species[rows.neighbors], 0)
-    return Graph(rows.species, tuple(d[:, k] for k in range(3)), rows.neighbors, theirs, rows.mask, R, box, radii)
+    return Graph(
+        rows.species, tuple(d[:, k] for k in range(3)), rows.neighbors, theirs, rows.mask, R, box, radii, rows.exists
+    )
 
 
 def evaluate(potential, params, R: Array, box: Array, rows: Rows, radii) -> dict[str, Array]:

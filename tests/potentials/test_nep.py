@@ -302,6 +302,19 @@ def test_charges_are_neutral_and_energies_have_their_gradient(charged):
     np.testing.assert_allclose(slope, jnp.sum(gR * dR) + jnp.sum(gbox * dbox), rtol=1e-7)
 
 
+def test_padded_atoms_have_no_charge(charged):
+    potential, params, R, box, graph = charged
+    g = graph(R, box)
+    more = jax.tree.map(lambda x: jnp.concatenate([x, x[:2]]) if len(x) == N else x, g)
+    more = replace(more, mask=more.mask.at[N:].set(False), exists=jnp.arange(N + 2) < N)
+    more = replace(more, planes=tuple(jnp.where(more.mask, x, 10.0) for x in more.planes))
+    q = jax.jit(potential.charges)(params, more)
+    np.testing.assert_allclose(q[:N], jax.jit(potential.charges)(params, g), rtol=1e-12)
+    assert not np.asarray(q[N:]).any()
+    expected = energies_of(potential)(params, g)
+    np.testing.assert_allclose(energies_of(potential)(params, more)[:N], expected, rtol=1e-11)
+
+
 def test_born_charges_are_those_of_the_polarization(charged):
     """Z_j sums to zero (acoustic sum rule), as every pair's part is added to one atom and taken from the other."""
     potential, params, R, box, graph = charged
