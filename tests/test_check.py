@@ -66,7 +66,7 @@ class Truncated(Sound):
 
 class Kinked(Sound):
     def energies(self, params, graph, u):
-        return super().energies(params, graph, u) + jnp.sum(0.1 * u, axis=1)
+        return super().energies(params, graph, u) + jnp.sum(0.4 * u, axis=1)
 
 
 class TooFar(Sound):
