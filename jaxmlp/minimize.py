@@ -310,6 +310,9 @@ def minimize(
     )
     X = jnp.concatenate([R, jnp.zeros((3, 3), R.dtype)]) if relax else R
     point, virial = _first(problem, setting, X)
+    while point.neighbors.overflow:  # rounding put a neighbour on the other side of the cutoff than on the host
+        problem = _enlarged(problem, point.neighbors)
+        point, virial = _first(problem, setting, X)
     if not np.isfinite(point.energy):
         raise ValueError("the energy of the starting positions is not finite: do atoms overlap?")
     state, done = METHODS[method][0](point), 0
@@ -318,7 +321,9 @@ def minimize(
         done += int(k)
         if not bool(state.point.neighbors.overflow):
             break
-        problem, state = _enlarged(problem, setting, state)
+        problem = _enlarged(problem, state.point.neighbors)
+        fresh, _ = _first(problem, setting, state.point.X)
+        state = state._replace(point=state.point._replace(neighbors=fresh.neighbors))
     if bool(state.point.neighbors.overflow) or not np.isfinite(state.point.energy):
         raise RuntimeError(
             f"the atoms collapsed after {done} steps: the potential has no bottom here. Start from a structure nearer "
@@ -341,10 +346,8 @@ def minimize(
     )
 
 
-def _enlarged(problem: _Problem, setting: _Setting, state) -> tuple[_Problem, object]:
-    """Return the problem with a neighbour list large enough for where it overflowed, and the state with such a list."""
-    lost, small = state.point.neighbors, problem.search
+def _enlarged(problem: _Problem, lost: Neighbors) -> _Problem:
+    """Return the problem with neighbour lists that hold the positions for which the list `lost` overflowed."""
+    small = problem.search
     search = NeighborSearch.allocate(lost.R, lost.box, small.pbc, small.shells, skin=small.skin, at_least=small)
-    problem = replace(problem, search=search)
-    point, _ = _first(problem, setting, state.point.X)
-    return problem, state._replace(point=state.point._replace(neighbors=point.neighbors))
+    return replace(problem, search=search)

@@ -1,6 +1,6 @@
 """A progress bar with atom-steps per second and the time left."""
 
-import numpy as np
+import time
 
 from jaxmlp.md.simulation import Simulation
 from jaxmlp.units import kB
@@ -29,6 +29,7 @@ class Progress:
             progress.TimeRemainingColumn(),
         )
         self._bar.start()
+        self._last = time.monotonic()
         self._task = self._bar.add_task("md", total=self.steps, state="", speed="compiling")
         return self
 
@@ -39,9 +40,10 @@ class Progress:
         temperature = 2 * kinetic / (float(sim.atoms.dof) * kB)
         text = f"{temperature:.0f} K  {float(state.energy) / self.atoms:.4f} eV/atom"
         self._bar.update(self._task, advance=n, state=text)
-        speed = self._bar.tasks[0].speed
-        if speed and np.isfinite(speed):
-            self._bar.update(self._task, speed=f"{speed * self.atoms:.3g} atom-steps/s")
+        now = time.monotonic()
+        if n:
+            self._bar.update(self._task, speed=f"{n * self.atoms / (now - self._last):.3g} atom-steps/s")
+        self._last = now
 
     def __exit__(self, *error) -> None:
         self._bar.stop()

@@ -53,7 +53,10 @@ def test_energy_fluctuates_as_in_lammps_and_its_shadow_does_not_drift(start):
 
     def correction(state, _):
         """Velocity Verlet conserves H + dt^2 (v.H'.v / 12 - F^2 / (24 m)) + O(dt^4), H' the Hessian; here m = 1."""
-        forces = lambda R: start.dynamics.forces.evaluate(state._replace(R=R), start.atoms).forces
+
+        def forces(R):
+            return start.dynamics.forces.evaluate(state._replace(R=R), start.atoms).forces
+
         F, change = jax.jvp(forces, (state.R,), (state.p,))
         return -jnp.sum(state.p * change) / 12 - jnp.sum(F * F) / 24
 

@@ -1,5 +1,7 @@
 """Thermal momenta."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ def test_kinetic_energies_follow_the_gamma_distribution_of_their_degrees_of_free
         ({}, 3 * N - 3),
         ({"spin_free": R}, 3 * N - 6),
     ):
-        p = jax.vmap(lambda key: thermal_momenta(key, MASS, KT, **options))(KEYS)
+        p = jax.vmap(partial(thermal_momenta, mass=MASS, kT=KT, **options))(KEYS)
         K = np.asarray(jax.vmap(kinetic_energy, (0, None))(p, MASS)) / KT
         n = len(K)
         assert abs(K.mean() - dof / 2) < 4 * np.sqrt(dof / 2 / n)
