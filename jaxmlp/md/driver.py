@@ -20,14 +20,19 @@ from jaxmlp.md.trajectory import Frame, Trajectory, open_trajectory
 _REPAIRS = 12  # of one chunk; each adds a fifth to the neighbour capacities, a factor of 9 in all
 
 
+COLUMNS = (
+    "step", "time", "potential", "kinetic", "total", "conserved", "temperature", "pressure", "volume",
+)  # fmt: skip
+
+
 class Result(NamedTuple):
     """What a run returns.
 
     Args:
         simulation: the state at the end; hand it to `run` again to go on.
         log: one row for every `log_every` steps, as arrays: step, time (fs), potential, kinetic, total, conserved (eV),
-            temperature (K), and where all directions are periodic pressure (eV/Å^3) and volume (Å^3); then what the
-            observers return.
+            temperature (K; that of Langevin dynamics right after the noise, see `Bath`), and where all directions are
+            periodic pressure (eV/Å^3) and volume (Å^3); then what the observers return.
     """
 
     simulation: Simulation
@@ -183,5 +188,6 @@ def _columns(sim: Simulation, log: list[dict[str, np.ndarray]]) -> dict[str, np.
     if not log:
         return {}
     columns = {name: np.concatenate([part[name] for part in log]) for name in log[0]}
-    time = columns["step"] * float(sim.controls.dt)
-    return {"step": columns.pop("step"), "time": time, **columns}
+    columns["time"] = columns["step"] * float(sim.controls.dt)
+    first = [name for name in COLUMNS if name in columns]  # jit has sorted them by name
+    return {name: columns[name] for name in [*first, *sorted(set(columns) - set(first))]}
