@@ -106,7 +106,7 @@ def check(
     *,
     sections: Iterable[str] = SECTIONS,
     precisions: Iterable[str] = PRECISIONS,
-    steps: int = 500,
+    steps: int = 1000,
     seed: int = 0,
 ) -> Card:
     """Test a potential on a system, in double precision, and return the card.

@@ -82,10 +82,8 @@ def write_png(card: Card, path: str | PathLike) -> None:
     figure = Figure(figsize=(11, 8), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(describe(card))
-    (left, right), (below, _) = axes = figure.subplots(2, 2, gridspec_kw={"height_ratios": [1, 1]})
-    for ax in axes[1]:
-        ax.remove()
-    below = figure.add_subplot(2, 1, 2)
+    axes = figure.subplot_mosaic([["curves", "runs"], ["text", "text"]])
+    left, right, below = axes["curves"], axes["runs"], axes["text"]
     deepest = min((float(c.energy.min()) for c in card.curves), default=0.0)
     for curve in card.curves:
         left.plot(curve.r, curve.energy, label=curve.name)
@@ -103,7 +101,7 @@ def write_png(card: Card, path: str | PathLike) -> None:
         limit = "" if line.limit is None else f"limit {line.limit:.0e}"
         color = COLORS[line.verdict].split()[-1]
         y = 1 - (k + 0.5) / max(len(card.lines), 18)
-        below.text(0.02, y, line.verdict, color={"yellow": "darkorange"}.get(color, color), fontsize=8)
+        below.text(0.02, y, line.verdict, color={"yellow": "darkorange", "cyan": "0.4"}.get(color, color), fontsize=8)
         below.text(0.09, y, f"{line.name}: {line.value:.2g} {line.unit}", fontsize=8)
         below.text(0.75, y, limit, fontsize=8)
     figure.savefig(path, dpi=130)

@@ -63,7 +63,7 @@ def check(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="write the card as JSON to this file")] = None,
     png: Annotated[Path | None, typer.Option(help="draw the card into this PNG file")] = None,
-    steps: Annotated[int, typer.Option(help="steps of the runs at constant energy", min=10)] = 500,
+    steps: Annotated[int, typer.Option(help="steps of the runs at constant energy", min=10)] = 1000,
     seed: Annotated[int, typer.Option(help="of random directions and velocities")] = 0,
 ) -> None:
     """Print a validation card; exit code 1 if a hard test fails.

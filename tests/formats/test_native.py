@@ -11,10 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save as to_bytes
+from test_detect import classical
 
 import jaxmlp as jm
 from jaxmlp.formats import native
 from jaxmlp.potentials.nep import NEP
+from jaxmlp.potentials.pair import lennard_jones
+from jaxmlp.potentials.zbl import zbl
 
 
 @native.register
@@ -56,6 +59,10 @@ def models():
     yield NEP_CARBON, jax.tree.map(lambda x: x.astype(jnp.float32), carbon)
     yield SPRINGS + 0.1 * SPRINGS, (springs, springs)
     yield jm.interpolate(NEP_CARBON, NEP_CARBON), {"x": jnp.asarray(0.25), "a": carbon, "b": carbon}
+    for _, potential, params in classical():
+        yield potential, params
+    yield lennard_jones((18,), 0.0104, 3.4, 8.5)
+    yield zbl((14, 6), 0.5, 1.2)
     yield jm.Committee.of(NEP_CARBON, 2), jm.Committee.stack([carbon, carbon])
 
 
