@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
+from jaxmlp.energy import prepare
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
 from jaxmlp.neighbors import Neighbors, NeighborSearch
 from jaxmlp.potential import Params, Potential
@@ -118,7 +119,8 @@ class JaxMLP(Calculator):
             out, neighbors = _step(potential, search, self.execution, params, R, box, index, self._neighbors)
             self._neighbors = neighbors
             finite = bool(jnp.isfinite(out.energy))
-            outgrown = attempt == 0 and not finite and hasattr(potential, "for_box")  # prepared for a smaller box
+            # A sum over k vectors may have been prepared for a smaller cell.
+            outgrown = attempt == 0 and not finite and prepare(self.potential, self.params, system)[0] != potential
             if not (bool(neighbors.overflow) or outgrown):
                 break
             self._setup = self._allocate(setup, system, at_least=search if bool(neighbors.overflow) else None)
@@ -131,14 +133,8 @@ class JaxMLP(Calculator):
         return out
 
     def _allocate(self, setup, system: System, at_least: NeighborSearch | None = None):
-        """Restrict the potential to the elements present, choose capacities and start with a stale list."""
-        species_index(self.potential.species, system.numbers)  # says which elements the potential lacks
-        potential, params = self.potential, self.params
-        present = tuple(z for z in potential.species if z in system.species)
-        if present != potential.species:
-            potential, params = potential.restrict(params, present)
-        if hasattr(potential, "for_box") and system.box is not None:
-            potential = potential.for_box(system.box)
+        """Prepare the potential for these atoms, choose capacities and start with a stale list."""
+        potential, params, _ = prepare(self.potential, self.params, system)
         search = NeighborSearch.allocate(
             system.R, system.box, system.pbc, potential.shells, skin=self.skin, at_least=at_least
         )

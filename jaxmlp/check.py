@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.energy import prepare
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
 from jaxmlp.neighbors import NeighborSearch
 from jaxmlp.potential import Params, Potential
 from jaxmlp.structures import example_system
-from jaxmlp.system import System, species_index
+from jaxmlp.system import System
 
 SECTIONS = ("derivatives", "symmetry", "neighbours", "curves", "dynamics", "speed")
 PRECISIONS = ("float64", "mixed", "float32")
@@ -78,14 +79,9 @@ class Subject:
     """A potential on one system: compiled once, then called with changed positions, boxes and species."""
 
     def __init__(self, potential: Potential, params: Params, system: System, **search):
-        species_index(potential.species, system.numbers)
-        present = tuple(z for z in potential.species if z in system.species)
-        if present != potential.species:
-            potential, params = potential.restrict(params, present)
-        if hasattr(potential, "for_box") and system.box is not None:
-            potential = potential.for_box(system.box)
+        potential, params, index = prepare(potential, params, system)
         self.potential, self.params, self.system = potential, jax.tree.map(jnp.asarray, params), system
-        self.species = jnp.asarray(species_index(present, system.numbers))
+        self.species = jnp.asarray(index)
         self.R = jnp.asarray(system.R)
         self.box = None if system.box is None else jnp.asarray(system.box)
         self.search = NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, **search)
@@ -136,7 +132,9 @@ def check(
             system = example_system(potential, seed=seed, distance=lambda: bond_length(potential, params))
         subject = Subject(potential, params, system)
         rng = np.random.default_rng(seed)
-        lines, curves, drifts = [], [], {}
+        lines: list[Line] = []
+        curves: list[Curve] = []
+        drifts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if {"derivatives", "symmetry", "neighbours"} & set(sections):
             out = subject(subject.R)
             lines.append(Line("energies, forces, virials finite", _count(out), "NaN or inf", 0, "always"))
@@ -189,7 +187,11 @@ def _derivatives(subject: Subject, rng) -> list[Line]:
     for _ in range(3):
         v = jnp.asarray(rng.normal(size=subject.R.shape))
         exact, scale = -float(jnp.sum(out.forces * v)), max(1.0, float(jnp.linalg.norm(out.forces)))
-        worst = _worst(worst, _mismatch(lambda t, v=v: subject(subject.R + t * v).energy, exact, scale))
+
+        def moved(t, v=v):
+            return subject(subject.R + t * v).energy
+
+        worst = _worst(worst, _mismatch(moved, exact, scale))
     lines = [Line("force = -dE/dR (finite differences)", worst, "relative", 1e-6, reason)]
     total = float(jnp.abs(jnp.sum(out.forces, axis=0)).max())
     scale = max(1.0, float(jnp.abs(out.forces).max()))

@@ -21,7 +21,7 @@ class _Row:
         c = potential.cutoff
         third = 0.45 * c * np.array([[-0.5, np.sqrt(0.75), 0]])  # seen 120 degrees from the moving one
         R = np.vstack([np.zeros((1, 3)), [[nearest, 0, 0]], third])[: len(numbers)]
-        box = 4 * c * np.eye(3) if hasattr(potential, "for_box") else None  # those need one: images stay out of reach
+        box = None if potential.local else 4 * c * np.eye(3)  # long-range sums need one; other images are out of reach
         subject = Subject(potential, params, System(np.array(numbers), R, box), headroom=0.3)
 
         @jax.jit

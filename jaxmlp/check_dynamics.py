@@ -30,8 +30,7 @@ def drift(
     reason = f"velocity Verlet at dt = {dt:.2g} fs conserves a smooth energy to about 1e-6; wrong forces heat at once"
     lines, drifts = [], {}
     single = jax.tree.map(lambda x: np.asarray(x, np.float32) if x.dtype == float else np.asarray(x), params)
-    if hasattr(potential, "for_box") and system.box is not None:
-        potential = potential.for_box(system.box)
+    potential = potential.for_system(system)
     for name in precisions:
         x64, precision = name != "float32", "mixed" if name == "mixed" else None
         with jax.enable_x64(x64):

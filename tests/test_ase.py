@@ -217,3 +217,20 @@ def test_energies_that_are_not_finite_are_errors():
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         calculator(**options)
+
+
+@pytest.mark.shared
+def test_a_published_model_with_charges_gives_the_reference_numbers(shared):
+    calc = JaxMLP.from_file(shared / "reference/nep/models/PbTe_qNEP_charge2.txt")
+    cases = np.load(shared / "reference/nep/cases/PbTe_qNEP_charge2.npz")
+    case = {name[4:]: cases[name] for name in cases.files if name.startswith("c00_")}
+    atoms = Atoms(case["numbers"], case["positions"], cell=case["cell"], pbc=True, calculator=calc)
+    # The reference writes 2 pi with nine digits.
+    assert atoms.get_potential_energy() == pytest.approx(float(case["energy"]), abs=1e-6)
+    np.testing.assert_allclose(atoms.get_forces(), case["forces"], atol=1e-6)
+    virial = (case["virial"] + case["virial"].T) / 2
+    np.testing.assert_allclose(-atoms.get_stress(voigt=False) * atoms.get_volume(), virial, atol=1e-6)
+    atoms.set_cell(atoms.cell.array * 1.3, scale_atoms=True)  # more k vectors than the calculator was prepared for
+    grown = atoms.get_potential_energy()
+    atoms.calc = JaxMLP(calc.potential, calc.params)
+    assert atoms.get_potential_energy() == pytest.approx(grown, rel=1e-12)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
+from jaxmlp.system import System
 
 # What a constructor or a trace raises on numbers that make no sense.
 IMPOSSIBLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
@@ -123,19 +124,22 @@ def _unusable(potential: Potential, shapes: Params) -> str | None:
         if any(s.size == 0 for s in jax.tree.leaves(shapes)):
             return "an array is empty."
         dtype = jnp.result_type(float)
-        real, integer, truth = (jax.ShapeDtypeStruct((2, 4), kind) for kind in (dtype, jnp.int32, bool))
+        shape: Any = jax.ShapeDtypeStruct  # stands in for arrays of a Graph
+        real, integer, truth = (shape((2, 4), kind) for kind in (dtype, jnp.int32, bool))
         with jax.numpy_dtype_promotion("standard"):
-            for term, p in potential.terms(shapes):
-                if hasattr(term, "for_box"):  # a reciprocal sum, whose size depends on the box
-                    term = term.for_box(np.eye(3) * term.cutoff)
+            cell = potential.cutoff * np.eye(
+                3
+            )  # sums over k vectors depend on it: of the size of the cutoff, they are short
+            two = System(np.full(2, potential.species[0]), [[0, 0, 0], cell[0] / 2], cell)
+            for term, p in potential.for_system(two).terms(shapes):
                 graph = Graph(
-                    species=jax.ShapeDtypeStruct((2,), jnp.int32),
+                    species=shape((2,), jnp.int32),
                     planes=(real, real, real),
                     neighbors=integer,
                     neighbor_species=integer,
                     mask=truth,
-                    R=jax.ShapeDtypeStruct((2, 3), dtype),
-                    box=jax.ShapeDtypeStruct((3, 3), dtype),
+                    R=shape((2, 3), dtype),
+                    box=shape((3, 3), dtype),
                     shells=tuple((radius, 4) for radius in term.shells),
                 )
                 # Models of dipoles and polarizabilities have per-atom tensors in the place of energies.
