@@ -7,7 +7,7 @@ stiff as an atom. The objective is the enthalpy E + P V.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ class _Setting(NamedTuple):
 
     params: Params
     species: Array
-    box: Array | None
+    box: Any
     length: Array
     mask: Array
     pressure: Array
@@ -77,10 +77,10 @@ class _Point(NamedTuple):
     energy: Array
     gradient: Array
     converged: Array
-    neighbors: Neighbors
+    neighbors: Any
 
 
-def _geometry(problem: _Problem, setting: _Setting, X: Array) -> tuple[Array, Array | None, Array | None]:
+def _geometry(problem: _Problem, setting: _Setting, X: Array) -> tuple[Array, Any, Any]:
     """Return R, box and deformation 1 + S of the unknowns."""
     if not problem.cell:
         return X, setting.box, None
@@ -289,6 +289,7 @@ def minimize(
     for name, value in {"fmax": fmax, "smax": smax, "reach": reach, "steps": steps}.items():
         if not 0 < value < np.inf:
             raise ValueError(f"{name} must be positive; got {value}.")
+    assert system.pbc is not None  # System completes it
     relax = bool(np.any(cell))
     if relax and not all(system.pbc):
         raise ValueError("only a cell that is periodic in all three directions can be relaxed; use cell=False.")
@@ -315,7 +316,8 @@ def minimize(
         point, virial = _first(problem, setting, X)
     if not np.isfinite(point.energy):
         raise ValueError("the energy of the starting positions is not finite: do atoms overlap?")
-    state, done = METHODS[method][0](point), 0
+    state: Any = METHODS[method][0](point)
+    done = 0
     for _ in range(_REPAIRS):
         state, k = _descend(problem, method, setting, state, jnp.asarray(steps - done, jnp.int32))
         done += int(k)

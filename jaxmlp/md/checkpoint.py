@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +113,7 @@ def restart(path: str | PathLike, potential: Potential, params: Params) -> Simul
 
 def _assemble(arrays, impl, params, species) -> tuple[State, Atoms, Controls]:
     get = {name: jnp.asarray(x) for name, x in arrays.items()}
+    unlisted: Any = None  # until `restart` makes the list again
     bath = {name[5:]: x for name, x in get.items() if name.startswith("bath.")}
     state = State(
         R=get["R"],
@@ -119,7 +121,7 @@ def _assemble(arrays, impl, params, species) -> tuple[State, Atoms, Controls]:
         F=get["F"],
         energy=get["energy"],
         box=_optional(arrays, "box"),
-        neighbors=None,
+        neighbors=unlisted,
         bath=Chain(**bath) if "xi" in bath else Bath(**bath) if bath else (),
         key=jax.random.wrap_key_data(get["key"], impl=impl),
         step=get["step"],

@@ -37,6 +37,7 @@ class H5MD:
 
     def __init__(self, path: str | PathLike, *, dtype: str = "float64"):
         self.path, self.dtype = path, np.dtype(dtype)
+        self._file: Any = None
 
     def keep(self, step: int) -> None:
         self._fresh = step == 0 or not os.path.exists(self.path)
@@ -89,12 +90,12 @@ class H5MD:
         self._file.swmr_mode = True
 
     def __enter__(self) -> "H5MD":
-        self._file: Any = None
         return self
 
     def __exit__(self, *error) -> None:
         if self._file is not None:
             self._file.close()
+            self._file = None
 
 
 def _contents(frame: Frame) -> dict[str, np.ndarray]:

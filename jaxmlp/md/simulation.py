@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -144,6 +145,8 @@ def simulation(
         SimulationError: the energy of the system is not finite.
     """
     n = len(system)
+    assert system.pbc is not None
+    assert system.masses is not None  # System completes both
     potential, params, species = restricted(potential, params, system.numbers)
     missing = set(ensemble.needs) - set(controls)
     if missing:
@@ -157,7 +160,7 @@ def simulation(
         dof = 3 * n if "O" in ensemble.splitting or n == 1 else 3 * n - 3
     atoms = Atoms(jax.tree.map(jnp.asarray, params), species, mass, jnp.asarray(dof, R.dtype))
 
-    draw, key = jax.random.split(jax.random.key(key) if isinstance(key, int) else key)
+    draw, rest = jax.random.split(jax.random.key(key) if isinstance(key, int) else key)
     if start_temperature is not None:
         p = thermal_momenta(draw, mass, jnp.asarray(kB * start_temperature, R.dtype))
     elif system.velocities is not None:
@@ -165,8 +168,9 @@ def simulation(
     else:
         p = jnp.zeros_like(R)
     box = None if system.box is None else jnp.asarray(system.box, R.dtype)
+    unlisted: Any = None  # until `evaluated`
     zero, start = jnp.zeros((), R.dtype), jnp.zeros((), jnp.int32)
-    state = State(R, p, jnp.zeros_like(R), zero, box, None, ensemble.bath(p, mass), key, start)
+    state = State(R, p, jnp.zeros_like(R), zero, box, unlisted, ensemble.bath(p, mass), rest, start)
     dynamics = Dynamics(ensemble, Forces(potential, search, Execution(block, precision, devices)))
     checked = Controls(**_controls(ensemble, R, controls))
     ready = evaluated(dynamics, state, atoms, checked)
