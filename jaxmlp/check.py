@@ -79,6 +79,7 @@ class Subject:
     """A potential on one system: compiled once, then called with changed positions, boxes and species."""
 
     def __init__(self, potential: Potential, params: Params, system: System, **search):
+        self.given = potential, params  # to be prepared again for other cells
         potential, params, index = prepare(potential, params, system)
         self.potential, self.params, self.system = potential, jax.tree.map(jnp.asarray, params), system
         self.species = jnp.asarray(index)
@@ -238,7 +239,7 @@ def _symmetry(subject: Subject, rng) -> list[Line]:
         lines.append(line("atoms moved by lattice vectors", subject(subject.R + shifts @ box), out.forces))
         s = subject.system
         doubled = System(np.tile(s.numbers, 2), np.vstack([s.R, s.R + s.box[0]]), s.box * [[2], [1], [1]], s.pbc)
-        larger = Subject(subject.potential, subject.params, doubled)
+        larger = Subject(*subject.given, doubled)
         lines.append(line("supercell = 2 cells", larger(larger.R), jnp.tile(out.forces, (2, 1)), copies=2))
     return lines
 
@@ -246,7 +247,7 @@ def _symmetry(subject: Subject, rng) -> list[Line]:
 def _neighbours(subject: Subject) -> list[Line]:
     """A list with a skin and more slots must change nothing: neighbours beyond the cutoff do not act."""
     s, out = subject.system, subject(subject.R)
-    wide = Subject(subject.potential, subject.params, s, skin=0.7, at_least=subject.search)
+    wide = Subject(*subject.given, s, skin=0.7, at_least=subject.search)
     other = wide(wide.R)
     scale = max(1.0, float(jnp.abs(out.energies).max()), float(jnp.abs(out.forces).max()))
     change = _worst(jnp.abs(other.energies - out.energies).max(), jnp.abs(other.forces - out.forces).max())
