@@ -11,7 +11,7 @@ from jaxmlp.derivatives import (
     stress,
     virial,
 )
-from jaxmlp.energy import energy_fn, evaluate_fn, total_energy
+from jaxmlp.energy import energy_fn, evaluate_fn, prepare, total_energy
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.neighbors import Graph, Neighbors, NeighborSearch
@@ -42,6 +42,7 @@ __all__ = [
     "hessian",
     "hvp",
     "interpolate",
+    "prepare",
     "pressure",
     "stress",
     "total_energy",

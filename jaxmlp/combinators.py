@@ -1,6 +1,6 @@
 """Potentials made of potentials: sums, multiples, interpolations and committees."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,9 @@ class Composite(Potential):
     @property
     def block(self):  # type: ignore[override]
         return min(m.block for m in self.members)
+
+    def for_system(self, system):
+        return replace(self, members=tuple(m.for_system(system) for m in self.members))
 
     def _energies(self, params, graph: Graph) -> list[Array]:
         return [m.site_energies(p, graph.within(m.cutoff)) for m, p in zip(self.members, params)]

@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
@@ -80,19 +81,33 @@ def total_energy(
     return energy
 
 
-def _prepare(potential, system: System, skin, headroom, execution):
-    """The search and the species of a system, and the restriction of (potential, params) to them."""
+def prepare(potential: Potential, params: Params, system: System) -> tuple[Potential, Params, np.ndarray]:
+    """Return potential and parameters for the atoms of `system`, and the species index (N,) of every atom.
+
+    Elements that the system lacks are sliced away (exactly), and hyper-parameters that depend on the cell are set.
+
+    Raises:
+        ValueError: the system has elements that the potential lacks.
+    """
     species_index(potential.species, system.numbers)  # says which elements the potential lacks
-    search = NeighborSearch.allocate(
-        system.R, system.box, system.pbc, potential.shells, skin=skin, headroom=headroom
-    )
-    present = tuple(z for z in potential.species if z in set(system.numbers.tolist()))
-    index = species_index(present, system.numbers)
+    here = set(system.numbers.tolist())
+    present = tuple(z for z in potential.species if z in here)
+    if present != potential.species:
+        potential, params = potential.restrict(params, present)
+    return potential.for_system(system), params, species_index(present, system.numbers)
 
-    def restricted(params):
-        return (potential, params) if present == potential.species else potential.restrict(params, present)
 
-    return search, index, restricted
+def _prepared(potential, system: System, skin, headroom):
+    """Search and species of a system, and a function that prepares (potential, params) when the parameters come."""
+    species = species_index(potential.species, system.numbers)
+    order = np.unique(species)
+    search = NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, skin=skin, headroom=headroom)
+
+    def reduced(params):
+        ready, p, _ = prepare(potential, params, system)
+        return ready, jax.tree.map(jnp.asarray, p)
+
+    return search, np.searchsorted(order, species).astype(np.int32), reduced
 
 
 def energy_fn(
@@ -122,13 +137,12 @@ def energy_fn(
         ValueError: the system has elements that the potential lacks.
     """
     execution = Execution(block, precision, devices)
-    search, species, restricted = _prepare(potential, system, skin, headroom, execution)
+    search, species, prepared = _prepared(potential, system, skin, headroom)
 
     def energy(R: Array, box: Array | None, params: Params) -> Array:
         R = jnp.asarray(R)
         box = None if box is None else jnp.asarray(box)
-        reduced, p = restricted(params)
-        p = jax.tree.map(jnp.asarray, p)
+        reduced, p = prepared(params)
         return total_energy(reduced, p, R, box, jnp.asarray(species), search(R, box), execution=execution)
 
     return energy
@@ -149,13 +163,12 @@ def evaluate_fn(
     Arguments as for `energy_fn`.
     """
     execution = Execution(block, precision, devices)
-    search, species, restricted = _prepare(potential, system, skin, headroom, execution)
+    search, species, prepared = _prepared(potential, system, skin, headroom)
 
     def run(R: Array, box: Array | None, params: Params) -> Evaluation:
         R = jnp.asarray(R)
         box = None if box is None else jnp.asarray(box)
-        reduced, p = restricted(params)
-        p = jax.tree.map(jnp.asarray, p)
+        reduced, p = prepared(params)
         return evaluate(reduced, p, R, box, jnp.asarray(species), search(R, box), execution=execution)
 
     return run

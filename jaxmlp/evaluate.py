@@ -162,7 +162,7 @@ def _graph(potential, rows: _Rows, vectors, R, box, species, neighbors: Neighbor
         theirs = jnp.maximum(species, 0)[neighbors.owner].at[-1].set(0)
         theirs = theirs.at[rows.index].get(mode="promise_in_bounds")
     mask = rows.index < len(neighbors.owner) - 1
-    return Graph(own, vectors, atoms, theirs, mask, R, box, neighbors.shells)
+    return Graph(own, vectors, atoms, theirs, mask, R, box, neighbors.shells, rows.species >= 0)
 
 
 def _cast(tree, dtype):

@@ -1,10 +1,13 @@
 """The protocol every interatomic potential follows."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jax import Array
 
 from jaxmlp.neighbors.graph import Graph
+
+if TYPE_CHECKING:
+    from jaxmlp.system import System
 
 Params = Any  # a pytree of arrays
 
@@ -41,6 +44,10 @@ class Potential:
     def site_energies(self, params: Params, graph: Graph) -> Array:
         """Return the energy of every atom of the graph, (n,) eV."""
         raise NotImplementedError(f"{type(self).__name__} defines no site_energies.")
+
+    def for_system(self, system: "System") -> "Potential":
+        """Return the potential with hyper-parameters that depend on the system (a grid of k vectors, say) set for it."""
+        return self
 
     def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["Potential", Params]:
         """Return the potential and parameters for a subset of its species: an exact slicing, in the order given."""

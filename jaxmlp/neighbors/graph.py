@@ -10,7 +10,7 @@ from jax import Array
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["species", "planes", "neighbors", "neighbor_species", "mask", "R", "box"],
+    data_fields=["species", "planes", "neighbors", "neighbor_species", "mask", "R", "box", "exists"],
     meta_fields=["shells"],
 )
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Graph:
         box: (3, 3) Å, rows are the lattice vectors, or None.
         shells: ((radius, slots), ...) with growing radius: the first `slots` slots of a row hold all neighbours
             nearer than `radius`; the last entry covers the row.
+        exists: (n,) False for atoms that only pad the system, or None where none does. The caller drops their energies;
+            sums over all atoms (in a potential that is not local) have to leave them out, see `existing`.
     """
 
     species: Array
@@ -41,6 +43,13 @@ class Graph:
     R: Array
     box: Array | None
     shells: tuple[tuple[float, int], ...] = field(default=())
+    exists: Array | None = None
+
+    def existing(self, x: Array) -> Array:
+        """Return per-atom values x (n, ...) with zeros for atoms that only pad the system."""
+        if self.exists is None:
+            return x
+        return jnp.where(self.exists.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
 
     def within(self, cutoff: float) -> "Graph":
         """Return the graph of the leading slots that hold every neighbour nearer than `cutoff` (Å)."""

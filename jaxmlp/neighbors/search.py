@@ -236,7 +236,7 @@ class NeighborSearch:
         for k, (n, periodic) in enumerate(zip(self.grid.shape, self.pbc)):
             target = bins[..., k] + offsets[..., k]
             if periodic:
-                turns = -(-self.grid.reach[k] // n)  # keeps the quotient of an integer division positive: it is then fast
+                turns = -(-self.grid.reach[k] // n)  # keeps the dividend positive, where integer division is fast
                 image = lax.div(target + turns * n, jnp.int32(n)) - turns
                 target = target - image * n
             else:
