@@ -93,8 +93,10 @@ def _load_setfl(reader: TextReader, finnis_sinclair: bool) -> tuple[EAM, Params]
     embedding, density = [], []
     for symbol in header[1:]:
         line = reader.next(f"atomic number, mass, lattice constant, lattice type of {symbol}")
-        line.expect_length(4, f"atomic number, mass, lattice constant, lattice type of {symbol}")
-        line.expect_float(1, "a mass in amu", 0.0)
+        line.expect_int(0, f"the atomic number of {symbol}", 0, 10_000)  # some files write a mere 1: not used
+        line.expect_float(1, f"the mass of {symbol} in amu", 0.0)
+        if len(line) > 4:
+            line.refuse(f"atomic number, mass, lattice constant, lattice type of {symbol}")
         embedding.append(reader.floats(n_rho, f"embedding function F(rho) of {symbol}"))
         sources = (
             [f"density around {symbol}"] if not finnis_sinclair else [f"density of {symbol} at {x}" for x in header[1:]]

@@ -17,12 +17,12 @@ from jaxmlp.potential import Params, Potential
 class EAM(Potential):
     """E_i = F_i(rho_i) + 1/2 sum_j phi_ij(r_ij), rho_i = sum_j rho_ij(r_ij); Daw and Baskes, PRB 29, 6443 (1984).
 
-    The density depends on the neighbour's species (eam, eam.alloy) or on both (eam.fs, Finnis and Sinclair). All functions
-    are cubic splines on even grids that start at 0, F continued with its last slope, as in LAMMPS' pair_style eam.
+    The density depends on the neighbour's species (eam, eam.alloy) or on both (eam.fs, Finnis and Sinclair). All
+    functions are cubic splines on even grids from 0 on, F continued with its last slope, as in LAMMPS' pair_style eam.
 
     params hold knots, (..., 2): value and slope times the grid step, see `basis.splines`. "embedding": (S, n_rho, 2) F;
-    "density": (S, n_r, 2), by neighbour, or (S, S, n_r, 2), by atom and neighbour; "pair": (S, S, n_r, 2) r phi(r) in eV Å,
-    symmetric. `tabulated` makes them from values.
+    "density": (S, n_r, 2), by neighbour, or (S, S, n_r, 2), by atom and neighbour; "pair": (S, S, n_r, 2) r phi(r) in
+    eV Å, symmetric. `tabulated` makes them from values.
 
     Args:
         species: atomic numbers, in the order of the axes of the parameters.

@@ -105,7 +105,10 @@ class LennardJonesTail(Potential):
     """What a truncated Lennard-Jones fluid lacks beyond the cutoff rc if all is uniform there (g = 1).
 
     E = (2 pi / V) sum_ij 4 epsilon_ij (sigma_ij^12 / (9 rc^9) - sigma_ij^6 / (3 rc^3)), the sum over all N^2 ordered
-    pairs of atoms. Through dE/dbox it gives the pressure correction too. params are those of `LennardJones`:
+    pairs of atoms. Derivatives with respect to the box take rc along with it, rc ~ V^(1/3): that gives the full
+    correction of the pressure, (2 pi / 3 V^2) sum_ij 4 epsilon_ij (12 sigma^12 / (9 rc^9) - 6 sigma^6 / (3 rc^3)), as
+    the virial of the truncated potential knows nothing of the atoms that a strain moves across the cutoff. (At a fixed
+    rc it would be E/V, which lacks the term rc^3 phi(rc) of those.) params are those of `LennardJones`:
     (LennardJones(s, rc) + LennardJonesTail(s, rc), (params, params)).
 
     Args:
@@ -122,9 +125,10 @@ class LennardJonesTail(Potential):
             raise ValueError(
                 "LennardJonesTail needs a density: the system must have a box, periodic in all directions."
             )
-        s6 = params["sigma"] ** 6
-        pair = 4.0 * params["epsilon"] * s6 * (s6 / (9.0 * self.cutoff**9) - 1.0 / (3.0 * self.cutoff**3))  # (S, S)
         volume = jnp.abs(jnp.linalg.det(graph.box))
+        cutoff_cubed = self.cutoff**3 * volume / jax.lax.stop_gradient(volume)
+        s6 = params["sigma"] ** 6 / cutoff_cubed  # (S, S)
+        pair = 4.0 * params["epsilon"] * s6 * (s6 / (9.0 * cutoff_cubed) - 1.0 / 3.0)
         one_hot = graph.species[:, None] == jnp.arange(len(self.species), dtype=graph.species.dtype)
         one_hot = graph.existing(one_hot)
         density = jnp.sum(one_hot, axis=0).astype(volume.dtype) / volume
