@@ -1,5 +1,6 @@
 """jaxmlp: every interatomic potential is a pure function E(R, box, params); the rest is built from it with JAX."""
 
+from jaxmlp import md, units
 from jaxmlp.combinators import Committee, Interpolation, Scaled, Sum, interpolate
 from jaxmlp.derivatives import (
     elastic_constants,
@@ -11,9 +12,11 @@ from jaxmlp.derivatives import (
     stress,
     virial,
 )
-from jaxmlp.energy import energy_fn, evaluate_fn, prepare, total_energy
+from jaxmlp.energy import energy_fn, evaluate_fn, prepare, site_fn, total_energy
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
+from jaxmlp.formats.detect import load, save
 from jaxmlp.formats.errors import FormatError
+from jaxmlp.minimize import minimize
 from jaxmlp.neighbors import Graph, Neighbors, NeighborSearch
 from jaxmlp.potential import Potential
 from jaxmlp.system import System
@@ -42,9 +45,15 @@ __all__ = [
     "hessian",
     "hvp",
     "interpolate",
+    "load",
+    "md",
+    "minimize",
     "prepare",
     "pressure",
+    "save",
+    "site_fn",
     "stress",
     "total_energy",
+    "units",
     "virial",
 ]

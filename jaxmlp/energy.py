@@ -9,10 +9,21 @@ import numpy as np
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
-from jaxmlp.evaluate import Evaluation, Execution, _site_energies, evaluate, full_graph, local_energies
+from jaxmlp.evaluate import (
+    DEFAULT,
+    Evaluation,
+    Execution,
+    _site_energies,
+    evaluate,
+    full_graph,
+    local_energies,
+    map_rows,
+)
 from jaxmlp.neighbors.search import Neighbors, NeighborSearch
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System, species_index
+
+SITE_QUANTITIES = ("site_energies", "descriptors", "charges", "born_effective_charges", "site_tensors")
 
 EnergyFn = Callable[[Array, Array | None, Params], Array]
 
@@ -65,7 +76,7 @@ def total_energy(
     species: Array,
     neighbors: Neighbors,
     *,
-    execution: Execution = Execution(),
+    execution: Execution = DEFAULT,
 ) -> Array:
     """Return the energy (eV) with a given neighbour list; differentiable in params, R and box to every order.
 
@@ -77,7 +88,7 @@ def total_energy(
             energy += _local_energy(term, execution, p, R, box, species, neighbors)
         else:
             graph = full_graph(term, R, box, species, neighbors)
-            energy += jnp.sum(_site_energies(term, p, graph, species, execution))
+            energy += jnp.sum(_site_energies(term, p, graph, execution))
     return energy
 
 
@@ -172,3 +183,49 @@ def evaluate_fn(
         return evaluate(reduced, p, R, box, jnp.asarray(species), search(R, box), execution=execution)
 
     return run
+
+
+def site_fn(
+    potential: Potential,
+    system: System,
+    quantity: str,
+    *,
+    skin: float = 0.0,
+    headroom: float = 0.1,
+    block: int | None = None,
+) -> Callable[[Array, Array | None, Params], Array]:
+    """Return the pure function f(R, box, params) -> (N, ...) of a per-atom quantity that the potential defines.
+
+    For instance "descriptors" of a NEP, "charges" or "born_effective_charges" (e) of a qNEP, and "site_tensors" of
+    dipole and polarizability models, whose sum over atoms is the system's dipole (3,) or polarizability (3, 3). With
+    overflowed neighbours the values are NaN. Differentiable.
+
+    Args:
+        quantity: name of a method (params, graph) -> (n, ...) of the potential.
+        skin, headroom, block: as for `energy_fn`.
+
+    Raises:
+        ValueError: the potential has no such quantity, or lacks an element of the system.
+    """
+    if not callable(getattr(potential, quantity, None)):
+        known = [q for q in SITE_QUANTITIES if hasattr(potential, q)]
+        raise ValueError(f"{type(potential).__name__} defines no {quantity!r}; it has {', '.join(known)}.")
+    execution = Execution(block)
+    search, species, prepared = _prepared(potential, system, skin, headroom)
+
+    def values(R: Array, box: Array | None, params: Params) -> Array:
+        R = jnp.asarray(R)
+        box = None if box is None else jnp.asarray(box)
+        reduced, p = prepared(params)
+        neighbors, index = search(R, box), jnp.asarray(species)
+
+        def function(potential, params, graph, execution):
+            return getattr(potential, quantity)(params, graph)
+
+        if reduced.local:
+            x = map_rows(function, reduced, p, R, box, index, neighbors, execution)
+        else:
+            x = function(reduced, p, full_graph(reduced, R, box, index, neighbors), execution)
+        return x + jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(x.dtype)
+
+    return values

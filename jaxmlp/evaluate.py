@@ -1,4 +1,4 @@
-"""Energy, forces and virials of a potential from one backward pass over neighbour rows, in blocks, on one device or many.
+"""Energy, forces and virials from one backward pass over neighbour rows, in blocks, on one device or many.
 
 A local potential is differentiated inside each block with respect to the edge vectors, G_ij = dE_i/dr_ij, so that a
 block's intermediates never leave the cache and are never stored. Everything else is a sum over edges:
@@ -75,7 +75,7 @@ class Execution:
             )
 
     def rows(self, potential: Potential, n: int) -> int:
-        """Rows per block for n rows: a divisor of n near the wanted size, so that nothing is padded, where one exists."""
+        """Rows per block for n rows: a divisor of n near the wanted size where one exists, so that nothing is padded."""
         wanted = self.block
         if wanted is None:
             wanted = potential.block if jax.default_backend() == "cpu" else ROWS_ON_ACCELERATOR
@@ -83,6 +83,9 @@ class Execution:
                 if n % size == 0:
                     return size
         return max(1, min(wanted, n))
+
+
+DEFAULT = Execution()
 
 
 class _Rows(NamedTuple):
@@ -109,7 +112,7 @@ def evaluate(
     species: Array,
     neighbors: Neighbors,
     *,
-    execution: Execution = Execution(),
+    execution: Execution = DEFAULT,
 ) -> Evaluation:
     """Return energy, forces and virials of `potential` at R (N, 3), box (3, 3) or None.
 
@@ -169,13 +172,13 @@ def _cast(tree, dtype):
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree)
 
 
-def _site_energies(potential, params, graph: Graph, own_species: Array, execution: Execution) -> Array:
+def _site_energies(potential, params, graph: Graph, execution: Execution) -> Array:
     """Energies of existing atoms in the dtype of the geometry, 0 for padded atoms."""
     dtype = graph.planes[0].dtype
     if execution.precision == "mixed":
         graph, params = _cast((graph, params), jnp.float32)
     energies = potential.site_energies(params, graph).astype(dtype)
-    return jnp.where(own_species >= 0, energies, 0)
+    return graph.existing(energies)
 
 
 def _evaluate_whole(potential, params, R, box, species, neighbors, execution) -> Evaluation:
@@ -183,7 +186,7 @@ def _evaluate_whole(potential, params, R, box, species, neighbors, execution) ->
     graph = full_graph(potential, R, box, species, neighbors)
 
     def total(planes, R, box):
-        e = _site_energies(potential, params, replace(graph, planes=planes, R=R, box=box), species, execution)
+        e = _site_energies(potential, params, replace(graph, planes=planes, R=R, box=box), execution)
         return jnp.sum(e), e
 
     wrt = (0, 1) if box is None else (0, 1, 2)
@@ -262,7 +265,7 @@ def _shard(potential, execution, size, axis, rows: _Rows, params, X, R, box, spe
 
         def total(vectors):
             graph = _graph(potential, block, vectors, R, box, species, neighbors)
-            e = _site_energies(potential, params, graph, block.species, execution)
+            e = _site_energies(potential, params, graph, execution)
             return jnp.sum(e), e
 
         G, energies = jax.grad(total, has_aux=True)(vectors)
@@ -294,8 +297,8 @@ def _flat(x: Array) -> Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def local_energies(potential, params, R, box, species, neighbors, execution) -> Array:
-    """Return the site energies (N,) of a local potential in blocks, for plain automatic differentiation."""
+def map_rows(function, potential, params, R, box, species, neighbors, execution) -> Array:
+    """Return function(potential, params, graph), (n, ...) per-atom values of a row, in blocks, for all N atoms."""
     n = len(R)
     size = execution.rows(potential, n)
     X = sites(R, box, neighbors)
@@ -305,6 +308,11 @@ def local_energies(potential, params, R, box, species, neighbors, execution) -> 
     @partial(jax.checkpoint, prevent_cse=False)
     def one(block: _Rows):
         graph = _graph(potential, block, _vectors(planes, block, neighbors.shells[-1][0]), R, box, species, neighbors)
-        return _site_energies(potential, params, graph, block.species, execution)
+        return function(potential, params, graph, execution)
 
     return _flat(lax.map(one, jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)))[:n]
+
+
+def local_energies(potential, params, R, box, species, neighbors, execution) -> Array:
+    """Return the site energies (N,) of a local potential in blocks, for plain automatic differentiation."""
+    return map_rows(_site_energies, potential, params, R, box, species, neighbors, execution)

@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxmlp.energy import prepare
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
 from jaxmlp.geometry import volume
-from jaxmlp.md.simulation import restricted
-from jaxmlp.md.state import renewed
 from jaxmlp.neighbors import Neighbors, NeighborSearch
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System
@@ -90,7 +89,7 @@ def _geometry(problem: _Problem, setting: _Setting, X: Array) -> tuple[Array, An
 
 def _evaluate(problem: _Problem, setting: _Setting, X: Array, neighbors: Neighbors) -> tuple[_Point, Evaluation]:
     R, box, D = _geometry(problem, setting, X)
-    neighbors = renewed(problem.search, neighbors, R, box)
+    neighbors = problem.search.update(neighbors, R, box)
     out = evaluate(problem.potential, setting.params, R, box, setting.species, neighbors, execution=problem.execution)
     converged = jnp.max(jnp.sum(out.forces**2, axis=1)) <= setting.fmax**2
     if not problem.cell:
@@ -296,7 +295,7 @@ def minimize(
     mask = np.broadcast_to(np.asarray(cell, dtype=bool), (3, 3))
     if (mask != mask.T).any():
         raise ValueError(f"cell: the mask of strains must be symmetric; got {mask.tolist()}.")
-    potential, params, species = restricted(potential, params, system.numbers)
+    potential, params, species = prepare(potential, params, system)
     R = jnp.asarray(system.R)
     number = partial(jnp.asarray, dtype=R.dtype)
     search = NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, skin=skin)
@@ -305,7 +304,7 @@ def minimize(
     length = np.sqrt(n) * (system.volume / n) ** (1 / 3) if relax else 1.0
     setting = _Setting(
         jax.tree.map(jnp.asarray, params),
-        species,
+        jnp.asarray(species),
         None if system.box is None else number(system.box),
         *(number(x) for x in (length, mask, pressure, fmax, smax, reach)),
     )

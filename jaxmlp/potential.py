@@ -16,8 +16,8 @@ class Potential:
     """A frozen, hashable set of hyper-parameters with one pure method, `site_energies(params, graph)`.
 
     Subclasses are frozen dataclasses with at least `species` (atomic numbers, in the order of the species axes of the
-    parameters) and `cutoff` (Å). They hold no arrays: those live in `params`. Rows of a graph may hold neighbours beyond
-    the cutoff (lists have a skin, and several potentials may share one), so every term has to vanish there.
+    parameters) and `cutoff` (Å). They hold no arrays: those live in `params`. Rows of a graph may hold neighbours
+    beyond the cutoff (lists have a skin, and several potentials may share one), so every term has to vanish there.
 
     Class attributes:
         local: each site energy depends only on the atom's own row of the graph. Local potentials are evaluated in
@@ -46,7 +46,7 @@ class Potential:
         raise NotImplementedError(f"{type(self).__name__} defines no site_energies.")
 
     def for_system(self, system: "System") -> "Potential":
-        """Return the potential with hyper-parameters that depend on the system (a grid of k vectors, say) set for it."""
+        """Return the potential with hyper-parameters that depend on the system (k vectors, say) set for it."""
         return self
 
     def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["Potential", Params]:

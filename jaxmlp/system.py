@@ -32,8 +32,8 @@ class System:
     numbers: np.ndarray
     R: np.ndarray
     box: np.ndarray | None = None
-    pbc: tuple[bool, bool, bool] | None = None
-    masses: np.ndarray | None = None
+    pbc: tuple[bool, bool, bool] = None  # type: ignore[assignment]  # completed in __post_init__
+    masses: np.ndarray = None  # type: ignore[assignment]  # completed in __post_init__
     velocities: np.ndarray | None = None
 
     def __post_init__(self):

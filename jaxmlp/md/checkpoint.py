@@ -16,15 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmlp.energy import prepare
 from jaxmlp.evaluate import Execution
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.md.ensembles import Ensemble
 from jaxmlp.md.recording import Dynamics
-from jaxmlp.md.simulation import Simulation, evaluated, restricted
+from jaxmlp.md.simulation import Simulation, evaluated
 from jaxmlp.md.state import Atoms, Bath, Chain, Controls, Forces, State
 from jaxmlp.neighbors import NeighborSearch
 from jaxmlp.neighbors.grid import Grid
 from jaxmlp.potential import Params, Potential
+from jaxmlp.system import System
 
 FORMAT = "jaxmlp-checkpoint"
 VERSION = "1"
@@ -84,8 +86,9 @@ def restart(path: str | PathLike, potential: Potential, params: Params) -> Simul
         raise ValueError(
             f"{path} holds a simulation in {arrays['R'].dtype}; start Python with JAX_ENABLE_X64=1 to continue it."
         )
-    potential, params, species = restricted(potential, params, numbers)
-    params = jax.tree.map(jnp.asarray, params)
+    pbc = (False,) * 3 if "box" not in arrays else (True,) * 3  # only elements and cell matter here
+    potential, params, species = prepare(potential, params, System(numbers, arrays["R"], arrays.get("box"), pbc))
+    species, params = jnp.asarray(species), jax.tree.map(jnp.asarray, params)
     if repr(potential) != description["potential"]:
         raise ValueError(
             f"{path} belongs to a simulation with {description['potential']}; got {potential!r}. Pass that potential, "

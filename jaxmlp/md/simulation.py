@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.energy import prepare
 from jaxmlp.evaluate import Execution
 from jaxmlp.md.ensembles import Ensemble
 from jaxmlp.md.recording import Dynamics, chunk
@@ -16,7 +17,7 @@ from jaxmlp.md.state import Atoms, Controls, Forces, State
 from jaxmlp.md.velocities import thermal_momenta
 from jaxmlp.neighbors import NeighborSearch
 from jaxmlp.potential import Params, Potential
-from jaxmlp.system import System, species_index
+from jaxmlp.system import System
 from jaxmlp.units import fs, kB
 
 
@@ -147,7 +148,7 @@ def simulation(
     n = len(system)
     assert system.pbc is not None
     assert system.masses is not None  # System completes both
-    potential, params, species = restricted(potential, params, system.numbers)
+    potential, params, species = prepare(potential, params, system)
     missing = set(ensemble.needs) - set(controls)
     if missing:
         raise ValueError(f"a {ensemble.splitting} simulation needs {', '.join(sorted(missing))}.")
@@ -158,7 +159,7 @@ def simulation(
     mass = jnp.asarray(system.masses[:, None], R.dtype)
     if dof is None:
         dof = 3 * n if "O" in ensemble.splitting or n == 1 else 3 * n - 3
-    atoms = Atoms(jax.tree.map(jnp.asarray, params), species, mass, jnp.asarray(dof, R.dtype))
+    atoms = Atoms(jax.tree.map(jnp.asarray, params), jnp.asarray(species), mass, jnp.asarray(dof, R.dtype))
 
     draw, rest = jax.random.split(jax.random.key(key) if isinstance(key, int) else key)
     if start_temperature is not None:
@@ -183,19 +184,6 @@ def simulation(
             "the energy of the starting positions is not finite: do atoms overlap, or are the parameters damaged?", sim
         )
     return sim
-
-
-def restricted(potential: Potential, params: Params, numbers: np.ndarray) -> tuple[Potential, Params, Array]:
-    """Return potential and parameters for the elements present, and the species index (N,) of every atom.
-
-    Raises:
-        ValueError: the potential lacks an element.
-    """
-    species_index(potential.species, numbers)  # says which elements the potential lacks
-    present = tuple(z for z in potential.species if z in set(numbers.tolist()))
-    if present != potential.species:
-        potential, params = potential.restrict(params, present)
-    return potential, params, jnp.asarray(species_index(present, numbers))
 
 
 def evaluated(dynamics: Dynamics, state: State, atoms: Atoms, controls: Controls) -> State:

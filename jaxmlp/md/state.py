@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
 from jaxmlp.neighbors import Neighbors, NeighborSearch
@@ -104,7 +104,7 @@ class Forces:
     execution: Execution
 
     def __call__(self, state: State, atoms: Atoms) -> State:
-        state = state._replace(neighbors=renewed(self.search, state.neighbors, state.R, state.box))
+        state = state._replace(neighbors=self.search.update(state.neighbors, state.R, state.box))
         out = self.evaluate(state, atoms)
         return state._replace(F=out.forces, energy=out.energy)  # virials are computed where rows are logged
 
@@ -113,21 +113,6 @@ class Forces:
         return evaluate(
             self.potential, atoms.params, state.R, state.box, atoms.species, state.neighbors, execution=self.execution
         )
-
-
-def renewed(search: NeighborSearch, neighbors: Neighbors, R: Array, box: Array | None) -> Neighbors:
-    """Return `search.update(neighbors, R, box)`, by a loop of at most one turn.
-
-    A `cond` whose one branch hands the list through copies it every step, and under vmap computes both branches every
-    step; the loop does neither.
-    """
-    R, box = lax.stop_gradient((R, box))
-    stale = search.stale(neighbors, R, box) & ~neighbors.overflow
-
-    def build(carry):
-        return search(R, box), jnp.zeros_like(carry[1])
-
-    return lax.while_loop(lambda carry: carry[1], build, (neighbors, stale))[0]
 
 
 def kinetic_energy(p: Array, mass: Array) -> Array:

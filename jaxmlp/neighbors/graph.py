@@ -17,13 +17,13 @@ from jax import Array
 class Graph:
     """Rows of neighbours of n atoms: the whole system (n = N), or one block of it for a local potential.
 
-    A slot that holds no neighbour is *padded*: its vector is longer than every cutoff, its mask is False, its species is
-    0 and its neighbour index is 0, so that functions that vanish at the cutoff need no mask.
+    A slot that holds no neighbour is *padded*: its vector is longer than every cutoff, its mask is False, its species
+    is 0 and its neighbour index is 0, so that functions that vanish at the cutoff need no mask.
 
     Args:
         species: (n,) index of each atom into `potential.species`.
-        planes: three (n, M) Å, the components x, y, z of the vectors from each atom to its neighbours, r_ij = R_j + shift
-            @ box - R_i. `vectors` stacks them to (n, 3, M); for light potentials the planes are faster.
+        planes: three (n, M) Å, the components x, y, z of the vectors from each atom to its neighbours,
+            r_ij = R_j + shift @ box - R_i. `vectors` stacks them to (n, 3, M); for light potentials the planes are faster.
         neighbors: (n, M) atom index of each neighbour, into the whole system.
         neighbor_species: (n, M) species index of each neighbour.
         mask: (n, M) True where a slot holds a neighbour.

@@ -68,7 +68,7 @@ def choose_grid(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float, 
 
 
 def count_images(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float) -> int:
-    """Return how many periodic images lie within `cutoff` (Å) of the atoms' parallelepiped along every lattice vector."""
+    """Return how many periodic images lie within `cutoff` (Å) of the atoms' extent along every lattice vector."""
     if box is None or not any(pbc):
         return 0
     s, height, _ = _extents(R, box, pbc)

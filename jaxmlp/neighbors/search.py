@@ -10,6 +10,7 @@ population counts: no sort and no scatter. The candidate number of i in the list
 opposite stencil offset, so the reverse slot of every edge is a population count too.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -40,7 +41,7 @@ class Neighbors:
 
     Args:
         index: (N, M) int32, the neighbour's site; `len(owner) - 1` in a padded slot.
-        reverse: (N, M) int32, where the edge j -> i is kept: 3 M j + m, its place in an array (N, 3, M) of edge vectors;
+        reverse: (N, M) int32, where the edge j -> i is kept: 3 M j + m, its place in an array (N, 3, M) of edges;
             -1 in a padded slot.
         owner: (sites,) int32, the atom each site is an image of.
         image: (sites, 3) int32, its integer lattice translation.
@@ -115,7 +116,7 @@ class NeighborSearch:
             R, box: (N, 3) and (3, 3) or None, Å.
             shells: growing cutoffs, Å.
             headroom: the capacities hold for a uniform linear compression of the system by this fraction.
-            at_least: a search that overflowed; every capacity of the new one is larger than its.
+            at_least: a search that overflowed at R; no capacity of the new one is smaller, and at least one is larger.
 
         Raises:
             ValueError: a cutoff, skin or headroom that is no sensible length.
@@ -135,12 +136,9 @@ class NeighborSearch:
         ghosts = ghosts + (int(headroom * ghosts) + 8 if ghosts else 0)
         counts = count_neighbors(R, box, pbc, reach)
         between = np.diff(counts, axis=1, prepend=0).max(axis=0)
-        floor = [0] * len(shells)
+        slots = [int(c) for c in between]
         if at_least is not None:
-            floor = [int(1.2 * c) + 4 for c in at_least.capacities]
-            grid = replace(grid, capacity=max(grid.capacity, int(1.2 * at_least.grid.capacity) + 2))
-            ghosts = max(ghosts, int(1.2 * at_least.ghosts) + 8 if ghosts else 0)
-        slots = [max(int(c), f) for c, f in zip(between, floor)]
+            slots, ghosts, grid = _enlarged(at_least, slots, ghosts, grid)
         total = max(-(-sum(slots) // 4) * 4, 4)
         slots[-1] += total - sum(slots)  # rows of whole SIMD words
         return cls(pbc, shells, tuple(slots), grid, ghosts, float(skin))
@@ -174,8 +172,14 @@ class NeighborSearch:
         skin, s the smallest singular value of F (1/s is bounded by 1 + |F^-1 - 1|). An overflowed list is kept, so that
         the driver finds the positions for which it overflowed.
         """
+        R, box = lax.stop_gradient((R, box))
+
+        def build(carry):
+            return self(R, box), jnp.zeros_like(carry[1])
+
+        # A loop of at most one turn: a cond copies the list it hands through, and under vmap computes both branches.
         stale = self.stale(neighbors, R, box) & ~neighbors.overflow
-        return lax.cond(stale, lambda: self(R, box), lambda: neighbors)
+        return lax.while_loop(lambda carry: carry[1], build, (neighbors, stale))[0]
 
     def stale(self, neighbors: Neighbors, R: Array, box: Array | None) -> Array:
         """True where the list may miss a pair nearer than the cutoff; see `update`."""
@@ -364,6 +368,16 @@ class NeighborSearch:
         atoms = jnp.arange(n, dtype=jnp.int32)
         index, reverse = lax.map(one_atom, atoms, batch_size=_batch(n, 64 * width))
         return index, reverse, full
+
+
+def _enlarged(old: NeighborSearch, slots: list[int], ghosts: int, grid: Grid) -> tuple[list[int], int, Grid]:
+    """Capacities that hold what was counted and nowhere less than before; all grow where the count explains nothing."""
+    explained = ghosts > old.ghosts or grid.capacity > old.grid.capacity or grid.shape != old.grid.shape
+    explained = explained or any(new > c for new, c in zip(slots, old.capacities))
+    growth = 1.0 if explained else 1.2
+    slots = [max(new, math.ceil(growth * c)) for new, c in zip(slots, old.capacities)]
+    ghosts = max(ghosts, math.ceil(growth * old.ghosts))
+    return slots, ghosts, replace(grid, capacity=max(grid.capacity, math.ceil(growth * old.grid.capacity)))
 
 
 def _batch(n: int, size: int) -> int:
