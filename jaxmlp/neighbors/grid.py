@@ -39,12 +39,12 @@ def _extents(R: np.ndarray, box: np.ndarray | None, pbc: PBC) -> tuple[np.ndarra
 
 
 def choose_grid(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float, headroom: float) -> Grid:
-    """Return the grid that leaves the fewest candidate pairs to test for neighbours nearer than `cutoff` (Å).
+    """Return the grid with the least work to find all neighbours nearer than `cutoff` (Å).
 
     `headroom` enlarges the bins' capacity, cubed as a density, against motion and compression.
     """
     s, height, extent = _extents(R, box, pbc)
-    best, fewest = None, np.inf
+    best, cheapest = None, np.inf
     for w in (1, 2, 3):
         shape, reach = [], []
         for k in range(3):
@@ -59,10 +59,12 @@ def choose_grid(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float, 
         bins = np.minimum((s / width).astype(int), np.array(shape) - 1)
         crowd = int(np.bincount(np.ravel_multi_index(bins.T, shape)).max())
         stencil = int(np.prod([2 * r + 1 for r in reach]))
-        pairs = np.prod(shape) * crowd**2 * stencil
-        if pairs < 0.8 * fewest:  # a finer grid has to pay for its longer stencil
+        candidates = stencil * crowd
+        # Measured on a CPU, in ns: a pair 0.3, fetching a candidate for a bin 4, a bin 4000.
+        cost = np.prod(shape) * (candidates * (0.3 * crowd + 4) + 4000)
+        if cost < cheapest:
             capacity = min(int(np.ceil(crowd * (1 + headroom) ** 3)) + (crowd < len(R)), len(R))
-            best, fewest = Grid(tuple(shape), tuple(reach), capacity), pairs
+            best, cheapest = Grid((shape[0], shape[1], shape[2]), (reach[0], reach[1], reach[2]), capacity), cost
     assert best is not None
     return best
 
@@ -74,7 +76,7 @@ def count_images(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float)
     s, height, _ = _extents(R, box, pbc)
     margin = cutoff / height
     low, high = s.min(axis=0) - margin, s.max(axis=0) + margin
-    inside = 1
+    inside = np.ones(len(R), dtype=int)
     for k in range(3):
         reach = int(np.ceil(margin[k])) + 1 if pbc[k] else 0
         steps = np.arange(-reach, reach + 1)[:, None]
