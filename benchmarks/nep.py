@@ -20,9 +20,7 @@ def main(quick: bool = False) -> None:
         atoms = atoms[: len(atoms) // 4096 * 4096] if len(atoms) % 4096 == 0 else atoms
         system, n = jm.System.from_ase(atoms), len(atoms)
         potential, params, species = jm.prepare(*jm.load(path), system)
-        search = jm.NeighborSearch.allocate(
-            system.R, system.box, system.pbc, potential.shells, skin=0.5, headroom=0.03
-        )
+        search = jm.NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, skin=0.5, headroom=0.03)
         R, box = jnp.asarray(system.R), jnp.asarray(system.box)
         neighbors = jax.jit(search)(R, box)
 
@@ -36,9 +34,9 @@ def main(quick: bool = False) -> None:
         functions = {
             "jaxmlp": lambda: jax.block_until_ready(double(params, R, box, neighbors)),
             "jaxmlp, mixed precision": lambda: jax.block_until_ready(mixed(params, R, box, neighbors)),
-            "jaxmlp, list searched too": lambda f=jax.jit(
-                lambda R: forces(params, R, box, search(R, box))
-            ): jax.block_until_ready(f(R)),
+            "jaxmlp, list searched too": lambda f=jax.jit(lambda R: forces(params, R, box, search(R, box))): (
+                jax.block_until_ready(f(R))
+            ),
         }
         try:
             from calorine.calculators import CPUNEP

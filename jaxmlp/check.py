@@ -237,8 +237,8 @@ def _symmetry(subject: Subject, rng) -> list[Line]:
     if box is not None and all(subject.system.pbc):
         shifts = jnp.asarray(rng.integers(-2, 3, size=(n, 3)), float)
         lines.append(line("atoms moved by lattice vectors", subject(subject.R + shifts @ box), out.forces))
-        s = subject.system
-        doubled = System(np.tile(s.numbers, 2), np.vstack([s.R, s.R + s.box[0]]), s.box * [[2], [1], [1]], s.pbc)
+        s, cell = subject.system, np.asarray(subject.system.box)
+        doubled = System(np.tile(s.numbers, 2), np.vstack([s.R, s.R + cell[0]]), cell * [[2], [1], [1]], s.pbc)
         larger = Subject(*subject.given, doubled)
         lines.append(line("supercell = 2 cells", larger(larger.R), jnp.tile(out.forces, (2, 1)), copies=2))
     return lines

@@ -231,19 +231,17 @@ def _evaluate_local(potential, params, R, box, species, neighbors, execution) ->
     size = execution.rows(potential, -(-n // devices))
     X = sites(R, box, neighbors)
     rows = _rows_of(neighbors, X, species, devices * -(-n // (devices * size)) * size)
-    work = partial(_shard, potential, execution, size)
+    work = partial(_shard, potential, execution, size, "atoms" if devices > 1 else None)
     if devices > 1:
         mesh = Mesh(np.array(jax.devices()[:devices]), ("atoms",))
         each, all_ = PartitionSpec("atoms"), PartitionSpec()
         work = jax.shard_map(
-            partial(work, "atoms"),
+            work,
             mesh=mesh,
             in_specs=(each, all_, all_, all_, all_, all_, all_),
             out_specs=(each, each, each, all_),
             check_vma=False,
         )
-    else:
-        work = partial(work, None)
     energies, forces, virials, virial = work(rows, params, X, R, box, species, neighbors)
     energies, forces, virials = energies[:n], forces[:n], virials[:n]
     return Evaluation(jnp.sum(energies), energies, forces, virial, virials, _box_gradient(R, box, forces, virial))

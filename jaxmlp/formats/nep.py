@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
+from typing import NoReturn
 
 import jax.numpy as jnp
 import numpy as np
@@ -100,7 +101,7 @@ class _Header:
         rest = (line.split() for line in self.lines[self.line : self.line + 100])
         return next((tokens[0] for tokens in rest if tokens), "")
 
-    def refuse(self, what: str, why: str = "") -> None:
+    def refuse(self, what: str, why: str = "") -> NoReturn:
         found = self.lines[self.line - 1].strip()
         found = found if len(found) <= 60 else found[:57] + "..."
         raise FormatError(self.path, self.line, f"expected `{what}`{why}, found `{found}`.")

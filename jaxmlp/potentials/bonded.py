@@ -158,17 +158,18 @@ class RyckaertBellemans(Bonded):
 def minimum_image(d: Array, box: Array | None, pbc: tuple[bool, bool, bool]) -> Array:
     """Return the shortest of the vectors d + n @ box, n integers along periodic directions, for d (..., 3) Å.
 
-    Rounding the fractional coordinates alone may miss it in a skewed cell; so the neighbouring images are compared too.
+    Rounding the coordinates along the periodic lattice vectors alone may miss it in a skewed cell; so the neighbouring
+    images are compared too.
     """
     if box is None or not any(pbc):
         return d
-    periodic = np.array(pbc)
-    nearest = -jnp.where(periodic, jnp.round(d @ jnp.linalg.inv(box)), 0.0)
-    offsets = np.array([o for o in np.ndindex(3, 3, 3) if all(p or k == 1 for p, k in zip(pbc, o))]) - 1
+    lattice = box[np.flatnonzero(pbc)]  # (1 to 3, 3); d is projected on what it spans
+    nearest = -jnp.round(d @ lattice.T @ jnp.linalg.inv(lattice @ lattice.T))
+    offsets = np.array(list(np.ndindex(*[3] * len(lattice)))) - 1
     candidates = nearest[..., None, :] + jnp.asarray(offsets, d.dtype)
-    squared = jnp.sum(jnp.square(d[..., None, :] + candidates @ box), axis=-1)
+    squared = jnp.sum(jnp.square(d[..., None, :] + candidates @ lattice), axis=-1)
     chosen = jnp.take_along_axis(candidates, jnp.argmin(squared, axis=-1)[..., None, None], axis=-2)[..., 0, :]
-    return d + chosen @ box
+    return d + chosen @ lattice
 
 
 def angle(a: Array, b: Array) -> Array:

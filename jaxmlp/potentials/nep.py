@@ -232,7 +232,7 @@ class NEP(Potential):
         for name in params:
             if name.startswith(("W0", "b0", "w1", "b_t")) and (self.networks > 1):
                 new[name] = params[name][index]
-        if "zbl" in params:
+        if self.zbl is not None and "zbl" in params:
             pairs = self.zbl.pair_index(len(self.species))[index[:, None], index]
             new["zbl"] = params["zbl"][pairs[np.triu_indices(len(index))]]
         cutoffs = {f: tuple(getattr(self, f)[i] for i in index) for f in ("radial_cutoffs", "angular_cutoffs")}

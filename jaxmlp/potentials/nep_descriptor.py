@@ -109,7 +109,8 @@ def invariants(moments: Array, l_max: int, extra: tuple[str, ...]) -> Array:
         elif max(CUBIC[name]) > l_max:
             terms.append(jnp.zeros_like(moments[:, :, 0]))
         else:
-            terms.append(cubic(*(block[l] for l in CUBIC[name]), CUBIC[name]))
+            a, b, c = (block[l] for l in CUBIC[name])
+            terms.append(cubic(a, b, c, CUBIC[name]))
     return jnp.stack(terms, axis=1)
 
 

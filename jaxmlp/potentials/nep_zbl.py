@@ -96,6 +96,7 @@ def zbl_energies(zbl: NEPZBL, pairs: Array | None, species: tuple[int, ...], gra
     z = np.array(species, dtype=float)
     x = r * table((z[:, None] ** 0.23 + z**0.23) * _SCREENING)
     if zbl.flexible:
+        assert pairs is not None, "flexible ZBL has parameters"
         index = jnp.asarray(zbl.pair_index(len(species)))[graph.species[:, None], graph.neighbor_species]
         r1, r2, *ab = (pairs[:, k][index] for k in range(10))
     else:
