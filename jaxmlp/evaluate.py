@@ -75,7 +75,7 @@ class Execution:
             )
 
     def rows(self, potential: Potential, n: int) -> int:
-        """Rows per block for n rows: a divisor of n near the wanted size where one exists, so that nothing is padded."""
+        """Rows per block for n rows: a divisor of n near the wanted size, where one exists, pads nothing."""
         wanted = self.block
         if wanted is None:
             wanted = potential.block if jax.default_backend() == "cpu" else ROWS_ON_ACCELERATOR

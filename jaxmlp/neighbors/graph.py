@@ -23,7 +23,7 @@ class Graph:
     Args:
         species: (n,) index of each atom into `potential.species`.
         planes: three (n, M) Å, the components x, y, z of the vectors from each atom to its neighbours,
-            r_ij = R_j + shift @ box - R_i. `vectors` stacks them to (n, 3, M); for light potentials the planes are faster.
+            r_ij = R_j + shift @ box - R_i. `vectors` stacks them to (n, 3, M); the planes are faster.
         neighbors: (n, M) atom index of each neighbour, into the whole system.
         neighbor_species: (n, M) species index of each neighbour.
         mask: (n, M) True where a slot holds a neighbour.
