@@ -115,8 +115,10 @@ def _species(path, labels: list[str], known: set[str]) -> tuple[int, ...]:
     numbers = [atomic_number(label) for label in labels]
     species = tuple(z for z in numbers if z is not None)
     if len(set(species)) < len(labels):
-        raise ValueError(
-            f"{path} has several labels for one element among {', '.join(labels)}: choose with elements=[...]."
+        raise FormatError(
+            path,
+            None,
+            f"expected one label for each element, found {', '.join(labels)}. Choose some with elements=[...].",
         )
     return species
 
