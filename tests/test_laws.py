@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from registry import CASES
 
 import jaxmlp as jm
 from jaxmlp.evaluate import full_graph
 from jaxmlp.system import species_index
-from registry import CASES
 
 ROUNDING = dict(rtol=1e-10, atol=1e-10)  # float64 sums of about 10^3 terms of order 1 to 100 eV
 DERIVATIVE = dict(rtol=2e-6, atol=2e-6)  # central differences of fourth order with h = 1e-3: h^4 and 1e-13 / h

@@ -1,0 +1,84 @@
+"""Sums, multiples, interpolations and committees against their definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from registry import rattled
+
+import jaxmlp as jm
+from jaxmlp.potentials.pair import LennardJones, Morse, lennard_jones
+
+SYSTEM = rattled((18, 36), 3.7)
+A, PA = lennard_jones((18, 36), [0.0104, 0.0143], [3.4, 3.65], 6.5, truncation="force-shifted")
+B = Morse((18, 36), 5.0, "force-shifted")
+PB = {k: jnp.full((2, 2), x) for k, x in {"depth": 0.02, "alpha": 1.5, "length": 3.9}.items()}
+
+
+def value(potential, params):
+    return jax.jit(jm.evaluate_fn(potential, SYSTEM))(SYSTEM.R, SYSTEM.box, params)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return value(A, PA), value(B, PB)
+
+
+def same(out, expected):
+    np.testing.assert_allclose(out.energy, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(out.forces, expected[1], rtol=1e-11, atol=1e-13)
+
+
+def test_a_sum_adds_energies_and_forces(parts):
+    a, b = parts
+    same(value(A + B, (PA, PB)), (a.energy + b.energy, a.forces + b.forces))
+
+
+def test_a_multiple_scales(parts):
+    same(value(-0.5 * A, PA), (-0.5 * parts[0].energy, -0.5 * parts[0].forces))
+
+
+def test_a_local_and_a_whole_system_term_add(parts):
+    fluid, params = lennard_jones((18, 36), [0.0104, 0.0143], [3.4, 3.65], 6.5, tail=True)
+    local = value(LennardJones((18, 36), 6.5), params[0])
+    tail = value(fluid.members[1], params[1])
+    same(value(fluid, params), (local.energy + tail.energy, local.forces + tail.forces))
+    np.testing.assert_allclose(value(2.0 * fluid, params).virial, 2 * (local.virial + tail.virial), rtol=1e-12)
+
+
+def test_an_interpolation_has_its_ends_and_their_difference_as_slope(parts):
+    a, b = parts
+    mixed = jm.interpolate(A, B)
+    energy = jax.jit(jax.value_and_grad(lambda x: jm.energy_fn(mixed, SYSTEM)(SYSTEM.R, SYSTEM.box, x)))
+    for x in (0.0, 0.3, 1.0):
+        e, slope = energy({"x": jnp.asarray(x), "a": PA, "b": PB})
+        np.testing.assert_allclose(e, (1 - x) * a.energy + x * b.energy, rtol=1e-12)
+        np.testing.assert_allclose(slope["x"], b.energy - a.energy, rtol=1e-12)
+
+
+def test_a_committee_is_the_mean_of_its_members():
+    members = [jax.tree.map(lambda x, k=k: x * (1 + 0.01 * k), PA) for k in range(3)]
+    committee = jm.Committee.of(A, 3)
+    stacked = committee.stack(members)
+    outs = [value(A, p) for p in members]
+    mean = (np.mean([o.energy for o in outs]), np.mean([o.forces for o in outs], axis=0))
+    same(value(committee, stacked), mean)
+    each = jax.vmap(jm.energy_fn(A, SYSTEM), (None, None, 0))(SYSTEM.R, SYSTEM.box, stacked)
+    np.testing.assert_allclose(each, [o.energy for o in outs], rtol=1e-12)
+
+
+def test_restriction_slices_every_member(parts):
+    argon = rattled((36,), 3.7)
+    committee = jm.Committee.of(A + 0.5 * B, 2)
+    params = committee.stack([(PA, PB), (PA, PB)])
+    full = jm.energy_fn(committee, argon)(argon.R, argon.box, params)
+    alone, p = (A + 0.5 * B).restrict((PA, PB), (36,))
+    assert alone.species == (36,)
+    np.testing.assert_allclose(full, jm.energy_fn(alone, argon)(argon.R, argon.box, p), rtol=1e-12)
+
+
+def test_members_with_other_elements_are_refused():
+    with pytest.raises(ValueError, match="same species in the same order"):
+        A + Morse((36, 18), 5.0)
+    with pytest.raises(ValueError, match="at least one member"):
+        jm.Committee.of(A, 0)
