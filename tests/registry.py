@@ -1,5 +1,6 @@
 """Every potential that must obey the laws of `test_laws.py`: one line each."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ class Case:
     Args:
         smooth: energy and forces go to zero continuously at the cutoff (False where the model truncates by definition).
         free: it makes sense without a box.
+        strain: the virial is the derivative of the energy with respect to strain (False where its convention adds to
+            that the correction for pairs that a strain moves across the cutoff).
+        labelled: terms name atoms by their number, so that atoms cannot be exchanged or copied.
     """
 
     potential: jm.Potential
@@ -26,6 +30,8 @@ class Case:
     system: jm.System
     smooth: bool = True
     free: bool = True
+    strain: bool = True
+    labelled: bool = False
 
 
 def rattled(species: tuple[int, ...], spacing: float, seed: int = 0) -> jm.System:
@@ -41,7 +47,8 @@ def _lennard_jones(truncation: str, **options) -> Case:
     from jaxmlp.potentials.pair import lennard_jones
 
     potential, params = lennard_jones((18, 36), [0.0104, 0.0143], [3.4, 3.65], 6.5, truncation=truncation, **options)
-    return Case(potential, params, rattled((18, 36), 3.7), smooth=truncation == "force-shifted", free=not options)
+    smooth, tail = truncation == "force-shifted", bool(options)
+    return Case(potential, params, rattled((18, 36), 3.7), smooth=smooth, free=not tail, strain=not tail)
 
 
 def _silicon() -> Case:
@@ -68,11 +75,74 @@ def _nep(species=(14, 6), cls="NEP", **options) -> Case:
     return Case(potential, potential.init(jax.random.key(1)), system, free=potential.local)
 
 
+def _tersoff() -> Case:
+    """Silicon (T3) of Tersoff, PRB 38, 9902 (1988), and a second element of slightly other size."""
+    from jaxmlp.potentials.tersoff import PAIR, TRIPLET, tersoff
+
+    numbers = {"A": 1830.8, "B": 471.18, "lambda1": 2.4799, "lambda2": 1.7322, "n": 0.78734, "beta": 1.1e-6}
+    numbers |= {"R": 2.85, "D": 0.15, "gamma": 1.0, "lambda3": 1.1, "c": 1.0039e5, "d": 16.217, "cos_angle": -0.59825}
+    other = {"A": 1.03, "R": 1.02, "c": 0.98}
+    grade = 1 + 0.1 * np.arange(2)
+    values = {k: numbers[k] * np.where(grade > 1, other.get(k, 1.0), 1.0) for k in numbers}
+    values = {k: np.broadcast_to(values[k], (2, 2) if k in PAIR else (2, 2, 2)) for k in (*PAIR, *TRIPLET)}
+    return Case(*tersoff((14, 32), values | {"m": np.full((2, 2, 2), 3)}), rattled((14, 32), 2.5))
+
+
+def _morse() -> Case:
+    from jaxmlp.potentials.pair import Morse
+
+    params = {k: np.full((1, 1), x) for k, x in {"depth": 0.34, "alpha": 1.36, "length": 2.87}.items()}
+    return Case(Morse((29,), 5.5, "force-shifted"), params, rattled((29,), 2.6))
+
+
+def _zbl() -> Case:
+    from jaxmlp.potentials.zbl import zbl
+
+    return Case(*zbl((14, 8), 2.0, 3.2), rattled((14, 8), 1.8))
+
+
+def _eam() -> Case:
+    """The tables of the LAMMPS comparison: an analytic copper-aluminium alloy."""
+    import importlib.util
+    import tempfile
+    from pathlib import Path
+
+    from jaxmlp.formats import lammps_eam
+
+    spec = importlib.util.spec_from_file_location("tables", Path(__file__).parent / "potentials/lammps_reference.py")
+    tables = importlib.util.module_from_spec(spec)
+    sys.modules["tables"] = tables  # dataclasses look their module up
+    spec.loader.exec_module(tables)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "CuAl.eam.alloy"
+        path.write_text(tables.REFERENCES["eam-alloy"].text())
+        return Case(*lammps_eam.load(path), rattled((29, 13), 2.6))
+
+
+def _bonded(kind: str) -> Case:
+    from jaxmlp.potentials import bonded
+
+    chain = np.array([0, 1, 3, 2, 6, 7, 5, 4])
+    cls, params = {
+        "bond": (bonded.HarmonicBond, {"k": 20.0, "length": 1.6}),
+        "angle": (bonded.HarmonicAngle, {"k": 3.0, "angle": 1.9}),
+    }[kind]
+    atoms = np.stack([np.roll(chain, -k) for k in range(cls.size)], 1)[: 9 - cls.size]
+    params = {name: np.linspace(0.9, 1.1, len(atoms)) * x for name, x in params.items()}
+    return Case(cls((6,), atoms), params, rattled((6,), 1.7), labelled=True)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard-jones-truncated": lambda: _lennard_jones("truncated"),
     "lennard-jones-force-shifted": lambda: _lennard_jones("force-shifted"),
     "lennard-jones-tail": lambda: _lennard_jones("truncated", tail=True),
     "stillinger-weber": _silicon,
+    "tersoff": _tersoff,
+    "morse": _morse,
+    "zbl": _zbl,
+    "eam-alloy": _eam,
+    "harmonic-bonds": lambda: _bonded("bond"),
+    "harmonic-angles": lambda: _bonded("angle"),
     "nep4": _nep,
     "nep3-five-body": lambda: _nep(version=3, extra=("222", "1111")),
     "nep5-all-terms": lambda: _nep(version=5, extra=("222", "1111", "112", "123", "233", "134")),

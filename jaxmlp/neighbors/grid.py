@@ -102,6 +102,6 @@ def count_neighbors(R: np.ndarray, box: np.ndarray | None, pbc: PBC, radii: list
 
     periodic = np.asarray(pbc, dtype=bool)
     cell = np.eye(3) if box is None else box
-    calculator = vesin.NeighborList(cutoff=float(radii[-1]), full_list=True)
+    calculator = vesin.NeighborList(cutoff=float(max(radii)), full_list=True)
     i, d = calculator.compute(R, cell, periodic.tolist(), quantities="id")
     return np.stack([np.bincount(i[d < r], minlength=len(R)) for r in radii], axis=1)

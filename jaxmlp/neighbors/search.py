@@ -130,12 +130,15 @@ class NeighborSearch:
         box = None if box is None else np.asarray(box, dtype=float)
         if not np.isfinite(R).all() or (box is not None and not np.isfinite(box).all()):
             raise ValueError("neighbours cannot be searched: positions or box contain NaN or infinite numbers.")
-        reach = [(c + skin) * (1 + headroom) for c in shells]
-        grid = choose_grid(R, box, pbc, reach[-1], headroom)
-        ghosts = count_images(R, box, pbc, reach[-1])
+        reach = (shells[-1] + skin) * (1 + headroom)
+        grid = choose_grid(R, box, pbc, reach, headroom)
+        ghosts = count_images(R, box, pbc, reach)
         ghosts = ghosts + (int(headroom * ghosts) + 8 if ghosts else 0)
-        counts = count_neighbors(R, box, pbc, reach)
-        between = np.diff(counts, axis=1, prepend=0).max(axis=0)
+        # An inner shell takes neighbours from the outer one as the system is compressed: each is counted at every stage.
+        stages = np.linspace(1, 1 + headroom, 4 if headroom else 1)
+        radii = [(c + skin) * f for f in stages for c in shells]
+        counts = count_neighbors(R, box, pbc, radii).reshape(len(R), len(stages), len(shells))
+        between = np.diff(counts, axis=2, prepend=0).max(axis=(0, 1))
         slots = [int(c) for c in between]
         if at_least is not None:
             slots, ghosts, grid = _enlarged(at_least, slots, ghosts, grid)

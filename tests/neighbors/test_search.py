@@ -121,6 +121,13 @@ def test_what_does_not_fit_is_flagged(crystal):
     assert search(jnp.full_like(R, jnp.nan), box).overflow
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.97, 0.93, 0.91])
+def test_the_headroom_holds_for_every_shell_of_a_compressed_system(crystal, scale):
+    R, box = crystal
+    search = NeighborSearch.allocate(R, box, PERIODIC, (2.4, 3.0), headroom=0.1)
+    assert not search(R * scale, box * scale).overflow
+
+
 def test_an_enlarged_search_holds_what_overflowed(crystal):
     R, box = crystal
     small = replace(NeighborSearch.allocate(R, box, PERIODIC, (CUTOFF,)), capacities=(4,))
