@@ -134,7 +134,7 @@ class NeighborSearch:
         grid = choose_grid(R, box, pbc, reach, headroom)
         ghosts = count_images(R, box, pbc, reach)
         ghosts = ghosts + (int(headroom * ghosts) + 8 if ghosts else 0)
-        # An inner shell takes neighbours from the outer one as the system is compressed: each is counted at every stage.
+        # Under compression an inner shell takes neighbours from the outer one: each is counted at every stage.
         stages = np.linspace(1, 1 + headroom, 4 if headroom else 1)
         radii = [(c + skin) * f for f in stages for c in shells]
         counts = count_neighbors(R, box, pbc, radii).reshape(len(R), len(stages), len(shells))

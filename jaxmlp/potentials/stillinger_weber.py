@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.basis.edges import direction, length
+from jaxmlp.basis.exponential import exp
 from jaxmlp.basis.species import pair_values, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
@@ -60,24 +62,22 @@ class StillingerWeber(Potential):
         pair = {k: pair_values(params[k], graph.species, graph.neighbor_species) for k in PAIR}
         each = np.arange(len(self.species))
         epsilon = pair_values(params["epsilon"][:, each, each], graph.species, graph.neighbor_species)
-        r_squared = graph.squared_distances  # (n, M)
+        distance = length(*graph.planes)  # (n, M)
         sigma = pair["sigma"]
         cutoff = pair["a"] * sigma
         scale = jnp.maximum(1.0, pair["gamma"]) * sigma
-        # Squares first: outside, the distance itself is replaced before anything is divided by it.
-        inside = r_squared < jnp.square(cutoff - scale / _VANISHED)
-        r = jnp.sqrt(jnp.where(inside, r_squared, jnp.square(0.5 * cutoff)))
-        inverse = 1.0 / r
-        x = sigma * inverse
+        inside = distance < cutoff - scale / _VANISHED
+        r = jnp.where(inside, distance, 0.5 * cutoff)  # outside, nothing is singular and nothing counts
+        x = sigma / r
         t = sigma / (r - cutoff)
         powers = [
             _power(x, pair_values(params[k], graph.species, graph.neighbor_species) if n is None else n)
             for k, n in (("p", self.p), ("q", self.q))
         ]
-        half_phi = (0.5 * epsilon * pair["A"]) * (pair["B"] * powers[0] - powers[1]) * jnp.exp(t)
-        f = jnp.where(inside, jnp.exp(pair["gamma"] * t), 0.0)
-        u = tuple(component * inverse for component in graph.planes)  # long outside, where f = 0
-        return jnp.sum(jnp.where(inside, half_phi, 0.0), axis=1) + self._angular(params, graph, f, u)
+        half_phi = (0.5 * epsilon * pair["A"]) * (pair["B"] * powers[0] - powers[1]) * exp(t)
+        f = jnp.where(inside, exp(pair["gamma"] * t), 0.0)
+        angular = self._angular(params, graph, f, direction(*graph.planes))
+        return jnp.sum(jnp.where(inside, half_phi, 0.0), axis=1) + angular
 
     def _angular(self, params: Params, graph: Graph, f: Array, u: tuple[Array, ...]) -> Array:
         """The sum over pairs of neighbours by way of their moments n, V, Q, (n,) eV."""
@@ -115,7 +115,7 @@ class StillingerWeber(Potential):
 def _power(x: Array, exponent: int | Array) -> Array | float:
     if isinstance(exponent, int):
         return x**exponent if exponent else 1.0
-    return jnp.exp(exponent * jnp.log(x))
+    return exp(exponent * jnp.log(x))
 
 
 def stillinger_weber(species: tuple[int, ...], values: dict[str, np.ndarray]) -> tuple[StillingerWeber, Params]:

@@ -31,7 +31,7 @@ def static_search(kind: str, pbc) -> NeighborSearch:
 
 
 def draw_cell(rng, kind: str, pbc):
-    """A skewed cell of random handedness whose heights stay above 3/4 of the smallest size, and atoms in and around it."""
+    """A skewed cell, its heights above 3/4 of the smallest size, with atoms in and around it."""
     n, (small, large), _ = KINDS[kind]
     while True:
         box = np.diag(rng.uniform(small, large, 3)) @ (np.eye(3) + rng.uniform(-0.45, 0.45, (3, 3)))
@@ -43,7 +43,7 @@ def draw_cell(rng, kind: str, pbc):
 
 def edges(neighbors):
     """All edges as rows (i, j, shift), sorted; checks the form of the rows on the way."""
-    n, slots = neighbors.index.shape
+    slots = neighbors.index.shape[1]
     mask, atoms, shift = (np.asarray(x) for x in (neighbors.mask, neighbors.atoms, neighbors.shift))
     i, m = np.nonzero(mask)
     j, s = atoms[i, m], shift[i, m]
