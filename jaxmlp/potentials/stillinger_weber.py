@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.basis.edges import direction, length
-from jaxmlp.basis.exponential import exp
+from jaxmlp.basis.edges import length
 from jaxmlp.basis.species import pair_values, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
@@ -74,37 +73,43 @@ class StillingerWeber(Potential):
             _power(x, pair_values(params[k], graph.species, graph.neighbor_species) if n is None else n)
             for k, n in (("p", self.p), ("q", self.q))
         ]
-        half_phi = (0.5 * epsilon * pair["A"]) * (pair["B"] * powers[0] - powers[1]) * exp(t)
-        f = jnp.where(inside, exp(pair["gamma"] * t), 0.0)
-        angular = self._angular(params, graph, f, direction(*graph.planes))
-        return jnp.sum(jnp.where(inside, half_phi, 0.0), axis=1) + angular
+        half_phi = (0.5 * epsilon * pair["A"]) * (pair["B"] * powers[0] - powers[1]) * jnp.exp(t)
+        f = jnp.where(inside, jnp.exp(pair["gamma"] * t), 0.0)
+        return jnp.sum(jnp.where(inside, half_phi, 0.0), axis=1) + self._angular(params, graph, f, r)
 
-    def _angular(self, params: Params, graph: Graph, f: Array, u: tuple[Array, ...]) -> Array:
+    def _angular(self, params: Params, graph: Graph, f: Array, r: Array) -> Array:
         """The sum over pairs of neighbours by way of their moments n, V, Q, (n,) eV."""
-        x, y, z = u
+        x, y, z = graph.planes
+        # One division, and no unit vectors: then the adjoint of each component of r_ij is a short expression.
+        f2 = f / (r * r)
+        f1 = f2 * r
         if len(self.species) == 1:
             strength = params["lambda"][0, 0, 0] * params["epsilon"][0, 0, 0]
             c = params["cos_angle"][0, 0, 0]
             total = partial(jnp.sum, axis=1)
-            fx, fy, fz = f * x, f * y, f * z
+            fx, fy, fz = f2 * x, f2 * y, f2 * z
             Q = total(fx * x) ** 2 + total(fy * y) ** 2 + total(fz * z) ** 2
             Q += 2.0 * (total(fy * z) ** 2 + total(fx * z) ** 2 + total(fx * y) ** 2)
-            V = total(fx) ** 2 + total(fy) ** 2 + total(fz) ** 2
+            V = total(f1 * x) ** 2 + total(f1 * y) ** 2 + total(f1 * z) ** 2
             own = (1.0 - c) ** 2 * total(f * f)
             return 0.5 * strength * (Q - 2.0 * c * V + c**2 * total(f) ** 2 - own)
         s = len(self.species)
         one_hot = jnp.stack([graph.neighbor_species == t for t in range(s)], axis=1)  # (n, S, M)
-        moments = jnp.stack([jnp.ones_like(x), x, y, z, x * x, y * y, z * z, y * z, x * z, x * y], axis=1)
-        by_neighbor = jnp.einsum("nsm,nkm->nsk", jnp.where(one_hot, f[:, None], 0.0), moments)  # (n, S, 10)
+
+        def by_species(weight, *planes):
+            """sum_m weight plane over the neighbours of each species, (n, S, planes)."""
+            return jnp.einsum("nsm,nkm->nsk", jnp.where(one_hot, weight[:, None], 0.0), jnp.stack(planes, axis=1))
+
+        n = by_species(f, jnp.ones_like(f))
+        V = by_species(f1, x, y, z)
+        Q = by_species(f2, x * x, y * y, z * z, y * z, x * z, x * y)
         weights = jnp.asarray(np.array([1, 1, 1, 2, 2, 2.0]), f.dtype)
-        n, V, Q = by_neighbor[..., :1], by_neighbor[..., 1:4], by_neighbor[..., 4:]
-        Q, V, n = (jnp.einsum("nsk,ntk->nst", left, right) for left, right in ((Q * weights, Q), (V, V), (n, n)))
+        nn, VV, QQ = (jnp.einsum("nsk,ntk->nst", a, b) for a, b in ((n, n), (V, V), (Q * weights, Q)))
         strength = (params["lambda"] * params["epsilon"])[graph.species]  # (n, S, S)
         c = params["cos_angle"][graph.species]
-        own = jnp.sum(jnp.where(one_hot, (f * f)[:, None], 0.0), axis=2)  # (n, S)
         each = np.arange(s)
-        own *= (strength * (1.0 - c) ** 2)[:, each, each]
-        return 0.5 * (jnp.sum(strength * (Q - 2.0 * c * V + c**2 * n), axis=(1, 2)) - jnp.sum(own, axis=1))
+        own = jnp.sum(by_species(f, f)[..., 0] * (strength * (1.0 - c) ** 2)[:, each, each], axis=1)
+        return 0.5 * (jnp.sum(strength * (QQ - 2.0 * c * VV + c**2 * nn), axis=(1, 2)) - own)
 
     def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["StillingerWeber", Params]:
         keep = subset(self.species, species)
@@ -115,7 +120,7 @@ class StillingerWeber(Potential):
 def _power(x: Array, exponent: int | Array) -> Array | float:
     if isinstance(exponent, int):
         return x**exponent if exponent else 1.0
-    return exp(exponent * jnp.log(x))
+    return jnp.exp(exponent * jnp.log(x))
 
 
 def stillinger_weber(species: tuple[int, ...], values: dict[str, np.ndarray]) -> tuple[StillingerWeber, Params]:
