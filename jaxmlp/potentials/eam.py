@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.basis.edges import length
 from jaxmlp.basis.species import subset
 from jaxmlp.basis.splines import cubic, knots, locate
 from jaxmlp.neighbors.graph import Graph
@@ -64,9 +65,9 @@ class EAM(Potential):
         return {k: jnp.asarray(knots(v), float) for k, v in tables.items()}
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
-        squared = graph.squared_distances
-        inside = squared < self.cutoff**2
-        r = jnp.sqrt(jnp.where(inside, squared, self.cutoff**2))
+        distance = length(*graph.planes)
+        inside = distance < self.cutoff
+        r = jnp.where(inside, distance, self.cutoff)
         n = params["pair"].shape[-2]
         k, t = locate(r * (1.0 / self.dr), n)
         phi = cubic(params["pair"].reshape(-1), 2 * k + self._table(graph, n, True), t) / r

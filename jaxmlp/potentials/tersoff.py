@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, nn
 
+from jaxmlp.basis.edges import length
 from jaxmlp.basis.species import pair_values, subset, triplet_values
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
@@ -54,18 +55,19 @@ class Tersoff(Potential):
         p = {name: pair_values(params[name], *where) for name in PAIR}
         t = {name: triplet_values(params[name], *where) for name in TRIPLET}
         outer = pair_values((params["R"] + params["D"])[:, each, each], *where)
-        squared = graph.squared_distances
-        bonded = squared < jnp.square(outer)
+        distance = length(*graph.planes)
         # Distances beyond the list's use are replaced, so that no exponential grows with a padded slot's length.
-        near = squared < self.cutoff**2
-        r = jnp.sqrt(jnp.where(near, squared, self.cutoff**2))
+        near = distance < self.cutoff
+        r = jnp.where(near, distance, self.cutoff)
+        bonded = distance < outer
         x, y, z = (component / r for component in graph.planes)
-        rj, rk = r[:, :, None], r[:, None, :]
-        cos = _outer(x) + _outer(y) + _outer(z)  # (n, M, M); long vectors only where f_C is 0
+        cos = _outer(x) + _outer(y) + _outer(z)  # (n, M, M); of long vectors only where f_C is 0
         cos = jnp.where(near[:, :, None] & near[:, None, :], cos, 0.0)
         others = ~jnp.eye(r.shape[1], dtype=bool)
-        switch = _switch(jnp.broadcast_to(rk, cos.shape), t["R"], t["D"])
-        weight = jnp.where(others & near[:, None, :], switch, 0.0) * _angular(cos, t) * self._stretch(rj - rk, t, graph)
+        # For one species f_C(r_ik) is a row (n, 1, M); else its range depends on j too.
+        switch = jnp.where(near[:, None, :], _switch(r[:, None, :], t["R"], t["D"]), 0.0)
+        stretch = self._stretch(r[:, :, None] - r[:, None, :], t, graph)
+        weight = jnp.where(others, switch * _angular(cos, t) * stretch, 0.0)
         zeta = jnp.sum(weight, axis=2)
         energy = p["A"] * jnp.exp(-p["lambda1"] * r) - self._bond_order(zeta, p) * p["B"] * jnp.exp(-p["lambda2"] * r)
         own = _switch(r, *(pair_values(params[name][:, each, each], *where) for name in ("R", "D")))
