@@ -53,7 +53,7 @@ def main(quick: bool = False) -> None:
     sizes = ["64", "512"] if quick else list(REPEATS)
     for size, devices in [(s, 1) for s in sizes] + [("512" if quick else "4096", 2)]:
         flags = f"--xla_force_host_platform_device_count={devices}"
-        repeats = "1" if size == "1000000" else "7"
+        repeats = "2" if size == "1000000" else "7"
         command = [sys.executable, __file__, "--one", json.dumps(REPEATS[size]), str(devices), repeats]
         if devices > (os.cpu_count() or 1):
             continue
