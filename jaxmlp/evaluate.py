@@ -191,7 +191,7 @@ def _evaluate_whole(potential, params, R, box, species, neighbors, execution) ->
 
     wrt = (0, 1) if box is None else (0, 1, 2)
     (G, dR, *d_box), energies = jax.grad(total, wrt, has_aux=True)(graph.planes, R, box)
-    incoming = _incoming(jnp.stack(G, axis=1), neighbors.reverse)
+    incoming = _incoming(G, neighbors.reverse)
     forces = _summed(G) - _summed(incoming) - dR
     virials = _moments(graph.planes, incoming)
     virial = -jnp.sum(_moments(graph.planes, G), axis=0) - R.T @ dR
@@ -206,8 +206,12 @@ def _box_gradient(R, box, forces, virial):
 
 
 def _summed(planes) -> Array:
-    """Sums over neighbours, (n, 3), of three planes (n, M)."""
-    return jnp.stack([jnp.sum(x, axis=1) for x in planes], axis=1)
+    """Sums over neighbours, (n, 3), of three planes (n, M).
+
+    As products with ones: XLA on a CPU splits the sum of a long row in two passes, a tenth of a Lennard-Jones step.
+    """
+    ones = jnp.ones(planes[0].shape[1], planes[0].dtype)
+    return jnp.stack([jnp.matmul(x, ones, precision=lax.Precision.HIGHEST) for x in planes], axis=1)
 
 
 def _moments(r, G) -> Array:
@@ -215,13 +219,11 @@ def _moments(r, G) -> Array:
     return jnp.stack([jnp.stack([jnp.sum(a * b, axis=1) for b in G], axis=1) for a in r], axis=1)
 
 
-def _incoming(G: Array, reverse: Array) -> list[Array]:
-    """G_ji for every edge i -> j, three planes (n, M), from the edge gradients of all rows (N, 3, M)."""
+def _incoming(G, reverse: Array) -> list[Array]:
+    """G_ji for every edge i -> j, three planes (n, M), from the edge gradients of all rows, three planes (N, M)."""
     known = reverse >= 0
-    start = jnp.maximum(reverse, 0)
-    flat = G.reshape(-1)
-    take = [flat.at[start + k * G.shape[2]].get(mode="promise_in_bounds") for k in range(3)]
-    return [jnp.where(known, g, 0) for g in take]
+    slot = jnp.maximum(reverse, 0)
+    return [jnp.where(known, x.reshape(-1).at[slot].get(mode="promise_in_bounds"), 0) for x in G]
 
 
 def _evaluate_local(potential, params, R, box, species, neighbors, execution) -> Evaluation:
@@ -268,16 +270,16 @@ def _shard(potential, execution, size, axis, rows: _Rows, params, X, R, box, spe
 
         G, energies = jax.grad(total, has_aux=True)(vectors)
         virials = -_moments(vectors, G)
-        return energies, jnp.stack(G, axis=1), _summed(G), virials, jnp.sum(virials, axis=0)
+        return energies, G, _summed(G), virials, jnp.sum(virials, axis=0)
 
     energies, G, out, virials, virial = lax.map(differentiate, blocks)
     virial = jnp.sum(virial, axis=0)
     if potential.pairwise:  # G_ji = -G_ij
         forces = 2 * out
     else:
-        G_all = _flat(G)
+        G_all = [_flat(x) for x in G]
         if axis is not None:
-            G_all = lax.all_gather(G_all, axis, tiled=True)
+            G_all = [lax.all_gather(x, axis, tiled=True) for x in G_all]
 
         @partial(jax.checkpoint, prevent_cse=False)
         def receive(block_out):

@@ -59,8 +59,8 @@ def run(
     dropped first) and overwritten where it is at step 0.
 
     Args:
-        log_every: steps between rows of the log, at multiples of it. A row costs one more evaluation: the steps between
-            compute no virials.
+        log_every: steps between rows of the log, at multiples of it. A row costs one more evaluation: the steps
+            themselves compute forces only.
         trajectory: a file name ending in .xyz, .extxyz (extended XYZ), .h5 or .h5md (H5MD), or a `Trajectory`.
         trajectory_every: steps between frames, at multiples of it; None takes `log_every`.
         checkpoint: file for `restart`, replaced in one stroke at every multiple of `checkpoint_every` and at the end.
@@ -98,7 +98,7 @@ def run(
         bar = stack.enter_context(Progress(steps, len(sim))) if progress else None
 
         def go(sim: Simulation, n: int, first: bool = False) -> Simulation:
-            sim, part, failed = _advance(sim, n, watch, log_every, first, writer is not None, stride)
+            sim, part, failed = _advance(sim, n, watch, log_every, first, stride)
             if int(part.rows):
                 log.append(jax.tree.map(lambda x: np.asarray(x[: int(part.rows)]), part.log))
             due = n > 0 or first
@@ -130,18 +130,18 @@ def _chunk_length(atoms: int, log_every: int) -> int:
 
 
 def _advance(
-    sim: Simulation, n: int, watch: Observers, log_every: int, first: bool, frame: bool, stride: float
+    sim: Simulation, n: int, watch: Observers, log_every: int, first: bool, stride: float
 ) -> tuple[Simulation, Chunk, str]:
     """Take n steps, repairing overflow; return the new simulation, what the loop returned, and why it failed or "".
 
     After an overflow the chunk is done again from its start with a larger neighbour list, made for the same reference
     positions as before, so that later rebuilds come at the same steps. After a failure the loop is repeated up to the
-    step before.
+    step before it: the steps look at forces only, so where an energy alone is not finite, bisection finds the step.
     """
     first = first and sim.step == 0
 
     def attempt(sim: Simulation, n: int) -> Chunk:
-        arguments = counts(sim.state, n=n, log_every=log_every, first=first, frame=frame, stride=stride)
+        arguments = counts(sim.state, n=n, log_every=log_every, first=first, stride=stride)
         return chunk(sim.dynamics, watch, sim.state, sim.atoms, sim.controls, **arguments)
 
     for _ in range(_REPAIRS):
@@ -151,9 +151,16 @@ def _advance(
             continue
         if bool(part.healthy):
             return sim.replace(state=part.state), part, ""
-        reason = _diagnosis(sim, part.state, stride)
-        part = attempt(sim, int(part.done) - 1)
-        return sim.replace(state=part.state), part, reason
+        bad, part_bad, good, part = int(part.done), part, 0, attempt(sim, 0)
+        middle = bad - 1
+        while bad - good > 1:
+            tried = attempt(sim, middle)
+            if bool(tried.healthy):
+                good, part = middle, tried
+            else:
+                bad, part_bad = middle, tried
+            middle = (good + bad) // 2
+        return sim.replace(state=part.state), part, _diagnosis(sim, part_bad.state, stride)
     raise SimulationError(
         f"the neighbour list overflowed again after {_REPAIRS} enlargements near step {sim.step}: the system collapses "
         "or explodes. Look at the last frames; a smaller time step or a relaxed start usually helps.",

@@ -17,6 +17,7 @@ from jaxmlp.neighbors import Neighbors, NeighborSearch
 from jaxmlp.units import fs, kB
 
 ROWS = 256  # rows of the log that one chunk holds
+HEADROOM = 0.03  # of neighbour lists in a given box: slots for 9 % more neighbours, each of which costs time
 Observers = tuple[tuple[str, Callable[[State, Evaluation], Array]], ...]
 
 
@@ -30,7 +31,9 @@ class Dynamics:
     def enlarged(self, lost: Neighbors) -> "Dynamics":
         """Return dynamics whose neighbour lists hold the positions for which the list `lost` overflowed."""
         small = self.forces.search
-        search = NeighborSearch.allocate(lost.R, lost.box, small.pbc, small.shells, skin=small.skin, at_least=small)
+        search = NeighborSearch.allocate(
+            lost.R, lost.box, small.pbc, small.shells, skin=small.skin, headroom=HEADROOM, at_least=small
+        )
         return replace(self, forces=replace(self.forces, search=search))
 
     def step(self, state: State, atoms: Atoms, controls: Controls) -> State:
@@ -38,11 +41,13 @@ class Dynamics:
         return self.ensemble.step(state, atoms, controls, self.forces)
 
     def advance(
-        self, state: State, atoms: Atoms, controls: Controls, n: Array, stride: Array | None = None
-    ) -> tuple[State, Array, Array]:
-        """Take n steps, fewer where they fail; return the state, the steps taken (the failed one too) and success.
+        self, state: State, atoms: Atoms, controls: Controls, n: Array, stride: Array | float = jnp.inf
+    ) -> tuple[State, Evaluation, Array, Array]:
+        """Take n steps, fewer where they fail; return the state, the evaluation there, the steps taken (the failed one
+        too), and success.
 
-        A step fails with an energy that is not finite or, with `stride`, an atom faster than `stride` (Å) per step.
+        A step fails where the neighbour list overflows, where a force is not finite, or where an atom moves further
+        than `stride` (Å). Energies are computed after the last step only.
         """
 
         def more(carry):
@@ -52,28 +57,28 @@ class Dynamics:
         def one(carry):
             state, done, _ = carry
             state = self.step(state, atoms, controls)
-            healthy = jnp.isfinite(state.energy)
-            if stride is not None:
-                v = state.p / atoms.mass
-                healthy &= jnp.max(jnp.sum(v * v, axis=1)) * (controls.dt * fs) ** 2 < stride * stride
-            return state, done + 1, healthy
+            v = state.p / atoms.mass
+            moved = jnp.max(jnp.sum(v * v, axis=1)) * (controls.dt * fs) ** 2
+            return state, done + 1, (moved < stride**2) & ~state.neighbors.overflow  # a NaN is not less either
 
-        return lax.while_loop(more, one, (state, jnp.zeros_like(state.step), jnp.array(True)))
+        start = (state, jnp.zeros_like(state.step), jnp.array(True))
+        state, done, healthy = lax.while_loop(more, one, start)
+        out = self.forces.evaluate(state, atoms)
+        return state._replace(energy=out.energy), out, done, healthy & jnp.isfinite(out.energy)
 
     def measure(
-        self, state: State, atoms: Atoms, controls: Controls, observers: Observers = ()
-    ) -> tuple[dict[str, Array], Evaluation]:
-        """Return one row of the log, and the evaluation at the state.
+        self, state: State, out: Evaluation, atoms: Atoms, controls: Controls, observers: Observers = ()
+    ) -> dict[str, Array]:
+        """Return one row of the log from the state and the evaluation there.
 
         Temperature and pressure use the ensemble's own `kinetic`; the pressure includes it, (2 K + tr W) / (3 V).
         """
-        out = self.forces.evaluate(state, atoms)
         kinetic, K = kinetic_energy(state.p, atoms.mass), self.ensemble.kinetic(state, atoms)
         row = {
             "step": state.step,
-            "potential": state.energy,
+            "potential": out.energy,
             "kinetic": kinetic,
-            "total": state.energy + kinetic,
+            "total": out.energy + kinetic,
             "conserved": self.ensemble.conserved(state, atoms, controls),
             "temperature": 2 * K / (atoms.dof * kB),
         }
@@ -82,7 +87,7 @@ class Dynamics:
             row |= {"pressure": (2 * K + jnp.trace(out.virial)) / (3 * V), "volume": V}
         for name, observe in observers:
             row[name] = observe(state, out)
-        return row, out
+        return row
 
 
 class Chunk(NamedTuple):
@@ -115,7 +120,6 @@ def chunk(
     n: Array,
     log_every: Array,
     first: Array,
-    frame: Array,
     stride: Array,
 ) -> Chunk:
     """Take n steps and log a row at every multiple of `log_every`, at most `ROWS` of them.
@@ -123,35 +127,29 @@ def chunk(
     Args:
         n: number of steps, int32.
         first: log the starting state too, if its step is due.
-        frame: compute the virial at the end.
         stride: Å per step beyond which an atom has flown away.
     """
-    row, out = jax.eval_shape(partial(dynamics.measure, observers=observers), state, atoms, controls)
-    log = jax.tree.map(lambda x: jnp.zeros((ROWS, *x.shape), x.dtype), row)
+
+    def blank(state):
+        out = dynamics.forces.evaluate(state, atoms)
+        return dynamics.measure(state, out, atoms, controls, observers)
+
+    log = jax.tree.map(lambda x: jnp.zeros((ROWS, *x.shape), x.dtype), jax.eval_shape(blank, state))
     first &= state.step % log_every == 0
 
-    def measured(state, log, rows, due):
-        row, out = dynamics.measure(state, atoms, controls, observers)
-        log = jax.tree.map(lambda b, x: b.at[rows].set(x), log, row)
-        return log, rows + due.astype(rows.dtype), out.virial
-
     def segment(carry):
-        (state, log, rows, total, _, virial), begun = carry
+        (state, log, rows, total, _, _), begun = carry
         ahead = jnp.where(first & ~begun, 0, log_every - state.step % log_every)
-        state, done, healthy = dynamics.advance(state, atoms, controls, jnp.minimum(ahead, n - total), stride)
-        total = total + done
+        state, out, done, healthy = dynamics.advance(state, atoms, controls, jnp.minimum(ahead, n - total), stride)
+        row = dynamics.measure(state, out, atoms, controls, observers)
+        log = jax.tree.map(lambda b, x: b.at[rows].set(x), log, row)  # overwritten by the next row where not due
         due = healthy & (state.step % log_every == 0) & ((done > 0) | first)
-        log, rows, virial = lax.cond(
-            due | (frame & (total == n)),
-            lambda: measured(state, log, rows, due),
-            lambda: (log, rows, virial),
-        )
-        return Chunk(state, log, rows, total, healthy, virial), jnp.array(True)
+        return Chunk(state, log, rows + due.astype(rows.dtype), total + done, healthy, out.virial), jnp.array(True)
 
     def more(carry):
         c, begun = carry
         return ~begun | ((c.done < n) & c.healthy)
 
     zero = jnp.zeros_like(n)
-    start = Chunk(state, log, zero, zero, jnp.array(True), jnp.zeros(out.virial.shape, out.virial.dtype))
+    start = Chunk(state, log, zero, zero, jnp.array(True), jnp.zeros((3, 3), state.R.dtype))
     return lax.while_loop(more, segment, (start, jnp.array(False)))[0]

@@ -12,7 +12,7 @@ from jax import Array
 from jaxmlp.energy import prepare
 from jaxmlp.evaluate import Execution
 from jaxmlp.md.ensembles import Ensemble
-from jaxmlp.md.recording import Dynamics, chunk
+from jaxmlp.md.recording import HEADROOM, Dynamics, chunk
 from jaxmlp.md.state import Atoms, Controls, Forces, State
 from jaxmlp.md.velocities import thermal_momenta
 from jaxmlp.neighbors import NeighborSearch
@@ -122,7 +122,7 @@ def simulation(
     start_temperature: float | None = None,
     dof: int | None = None,
     skin: float = 1.0,
-    headroom: float = 0.1,
+    headroom: float = HEADROOM,
     key: int | Array = 0,
     precision: str | None = None,
     block: int | None = None,
@@ -201,14 +201,13 @@ def evaluated(dynamics: Dynamics, state: State, atoms: Atoms, controls: Controls
 
 
 def counts(
-    state: State, *, n: int, log_every: int = 2**30, first: bool = False, frame: bool = False, stride: float = np.inf
+    state: State, *, n: int, log_every: int = 2**30, first: bool = False, stride: float = np.inf
 ) -> dict[str, Array]:
     """Return the dynamic arguments of `chunk` as arrays of one dtype, so that it is traced once."""
     return {
         "n": jnp.asarray(n, jnp.int32),
         "log_every": jnp.asarray(log_every, jnp.int32),
         "first": jnp.asarray(first),
-        "frame": jnp.asarray(frame),
         "stride": jnp.asarray(stride, state.R.dtype),
     }
 
@@ -303,7 +302,7 @@ def simulate(sim: Simulation) -> Callable[..., State]:
     """Return the pure function of a simulation, simulate(state, controls, n, atoms=sim.atoms) -> state after n steps.
 
     jit and vmap it over states (replicas, seeds), controls (temperatures, time steps) or atoms (parameters). It
-    stops where the energy is not finite, and nobody looks after overflow here: check `state.neighbors.overflow`.
+    stops where a force is not finite, and nobody looks after overflow here: check `state.neighbors.overflow`.
     """
 
     def run(state: State, controls: Controls, n: int | Array, atoms: Atoms = sim.atoms) -> State:

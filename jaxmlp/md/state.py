@@ -19,7 +19,8 @@ class State(NamedTuple):
         R: (N, 3) Å, unwrapped.
         p: (N, 3) momenta, (amu eV)^(1/2).
         F: (N, 3) eV/Å, always the forces at R.
-        energy: potential energy at R, eV; NaN where the neighbour list overflowed.
+        energy: potential energy at R, eV; NaN where the neighbour list overflowed. Kept up to date by
+            `Dynamics.advance`, whose steps compute forces only.
         box: (3, 3) Å or None.
         neighbors: a list that holds for R and box.
         bath: what the thermostat remembers: `Chain`, `Bath`, or () without one.
@@ -97,7 +98,7 @@ class Atoms(NamedTuple):
 
 @dataclass(frozen=True)
 class Forces:
-    """The propagator that brings neighbour list, forces and energy up to date with the positions."""
+    """The propagator that brings neighbour list and forces up to date with the positions."""
 
     potential: Potential
     search: NeighborSearch
@@ -105,8 +106,7 @@ class Forces:
 
     def __call__(self, state: State, atoms: Atoms) -> State:
         state = state._replace(neighbors=self.search.update(state.neighbors, state.R, state.box))
-        out = self.evaluate(state, atoms)
-        return state._replace(F=out.forces, energy=out.energy)  # virials are computed where rows are logged
+        return state._replace(F=self.evaluate(state, atoms).forces)
 
     def evaluate(self, state: State, atoms: Atoms) -> Evaluation:
         """Return energies, forces and virials at the state's positions with its neighbour list."""

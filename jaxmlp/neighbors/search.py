@@ -41,7 +41,7 @@ class Neighbors:
 
     Args:
         index: (N, M) int32, the neighbour's site; `len(owner) - 1` in a padded slot.
-        reverse: (N, M) int32, where the edge j -> i is kept: 3 M j + m, its place in an array (N, 3, M) of edges;
+        reverse: (N, M) int32, where the edge j -> i is kept: M j + m, its place in an array (N, M) of edges;
             -1 in a padded slot.
         owner: (sites,) int32, the atom each site is an image of.
         image: (sites, 3) int32, its integer lattice translation.
@@ -364,7 +364,7 @@ class NeighborSearch:
                 below = word & ((jnp.uint32(1) << bit) - jnp.uint32(1))
                 rank = before[s, j, place] + lax.population_count(below).astype(jnp.int32)
                 known = ok & ((word >> bit) & jnp.uint32(1) == 1) & (rank < slots)
-                reverse.append(jnp.where(known, 3 * width * j + start + rank, -1))
+                reverse.append(jnp.where(known, width * j + start + rank, -1))
                 start += slots
             return jnp.concatenate(index), jnp.concatenate(reverse)
 

@@ -51,20 +51,29 @@ def test_progress_and_observers_change_nothing(sim, capsys):
 
 @dataclass(frozen=True)
 class Cliff(LennardJones):
-    """Lennard-Jones whose energy is NaN once an atom comes nearer than 0.95."""
+    """Lennard-Jones whose energy is NaN once an atom comes nearer than `edge`; its forces are too, or stay finite."""
+
+    edge: float = 0.95
+    forces: bool = True
 
     def phi(self, p, r_squared):
-        return jnp.where(r_squared > 0.95**2, super().phi(p, r_squared), jnp.nan)
+        phi = super().phi(p, r_squared)
+        beyond = phi * jnp.nan if self.forces else jnp.nan
+        return jnp.where(r_squared > self.edge**2, phi, beyond)
 
 
-def test_a_nan_stops_the_run_and_saves_the_last_good_step(liquid, tmp_path):
+@pytest.mark.parametrize("forces", [True, False])
+def test_a_nan_stops_the_run_and_saves_the_last_good_step(liquid, tmp_path, forces):
     _, params, system = liquid
-    sim = md.nve(Cliff((18,), 2.5, "truncated"), params, system, temperature=2 * KELVIN, dt=0.005 * TIME, skin=0.3)
+    cliff = Cliff((18,), 2.5, "truncated", edge=0.95 if forces else 1.02, forces=forces)
+    sim = md.nve(cliff, params, system, temperature=2 * KELVIN, dt=0.005 * TIME, skin=0.3)
     with pytest.raises(md.SimulationError, match="time step too long") as caught:
         md.run(sim, 1000, trajectory=tmp_path / "run.xyz", trajectory_every=1000)
     good = caught.value.simulation
     assert f"at step {good.step + 1} the energy is not finite" in str(caught.value)
     assert np.isfinite(good.state.energy)
+    after = md.simulate(good)(good.state, good.controls, 1)
+    assert np.isnan(after.energy)
     frames = ase.io.read(tmp_path / "run.xyz", ":")
     assert [frame.info["step"] for frame in frames] == [0, good.step]
     np.testing.assert_allclose(frames[-1].positions, good.state.R, atol=1e-8)  # eight decimals are written

@@ -49,7 +49,7 @@ def edges(neighbors):
     j, s = atoms[i, m], shift[i, m]
     reverse = np.asarray(neighbors.reverse)
     assert np.all(reverse[~mask] == -1)
-    back_atom, back_slot = reverse[i, m] // (3 * slots), reverse[i, m] % (3 * slots)
+    back_atom, back_slot = reverse[i, m] // slots, reverse[i, m] % slots
     np.testing.assert_array_equal(back_atom, j)
     np.testing.assert_array_equal(atoms[j, back_slot], i)
     np.testing.assert_array_equal(shift[j, back_slot], -s)
