@@ -146,11 +146,11 @@ def _advance(
 
     for _ in range(_REPAIRS):
         part = attempt(sim, n)
-        if bool(part.state.neighbors.overflow):
-            sim = _enlarged(sim, part.state)
-            continue
         if bool(part.healthy):
             return sim.replace(state=part.state), part, ""
+        if bool(part.state.neighbors.overflow) and np.isfinite(np.asarray(part.state.neighbors.R)).all():
+            sim = _enlarged(sim, part.state)
+            continue
         bad, part_bad, good, part = int(part.done), part, 0, attempt(sim, 0)
         middle = bad - 1
         while bad - good > 1:
@@ -170,8 +170,6 @@ def _advance(
 
 def _enlarged(sim: Simulation, lost: State) -> Simulation:
     """Return the simulation with a neighbour list that holds the positions at which the old one overflowed."""
-    if not np.isfinite(np.asarray(lost.neighbors.R)).all():
-        raise SimulationError(_diagnosis(sim, lost, np.inf), sim)
     dynamics = sim.dynamics.enlarged(lost.neighbors)
     reference = sim.state.neighbors
     there = sim.state._replace(R=reference.R, box=reference.box)
@@ -181,7 +179,8 @@ def _enlarged(sim: Simulation, lost: State) -> Simulation:
 
 def _diagnosis(sim: Simulation, lost: State, stride: float) -> str:
     """Return the message of a failure that left the state `lost`."""
-    what = "the energy is not finite" if not np.isfinite(lost.energy) else f"an atom moved more than {stride} Å"
+    finite = np.isfinite(lost.energy) and np.isfinite(np.asarray(lost.F)).all()
+    what = f"an atom moved more than {stride} Å" if finite else "the energy is not finite"
     return (
         f"at step {int(lost.step)} {what}: the simulation has exploded. Likely causes: a time step too long (dt = "
         f"{float(sim.controls.dt):g} fs; light atoms need 0.5 or less), atoms that start too close to each other "

@@ -2,7 +2,8 @@
 
 A run may be killed at any moment, and the file must stay readable. HDF5 promises this in its single-writer mode, in
 which metadata are written in an order that never points to what is not there yet; but a file left open in that mode
-carries a mark that makes ordinary readers refuse it. The mark is therefore cleared after every frame.
+carries a mark that makes ordinary readers refuse it. The mark is therefore cleared after every frame; a file of a run
+that was killed just before that is read with h5py.File(path, swmr=True), or continued by `jaxmlp.md.run`.
 """
 
 import os

@@ -193,7 +193,7 @@ class NeighborSearch:
             back = jnp.linalg.solve(box, neighbors.box)
             stretch = 1.0 + jnp.linalg.norm(back - jnp.eye(3, dtype=R.dtype))
         d = jnp.sqrt(jnp.max(jnp.sum(moved * moved, axis=1)))
-        return (self.shells[-1] + 2 * d) * stretch > self.shells[-1] + self.skin
+        return ~((self.shells[-1] + 2 * d) * stretch <= self.shells[-1] + self.skin)  # a NaN is stale: it overflows
 
     def _assign(self, R: Array, cell: Array) -> tuple[Array, Array, Array]:
         """Return each atom's bin (N, 3), the cell images (N, 3) it is away from home, and whether the grid fits."""

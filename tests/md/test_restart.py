@@ -42,7 +42,7 @@ def test_killed_and_restarted_runs_are_the_same_bit_for_bit(name, tmp_path):
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
-    with h5py.File(killed / "run.h5") as file:  # readable as it is
+    with h5py.File(killed / "run.h5", swmr=True) as file:  # readable as it is
         assert len(file["particles/all/position/step"]) > 0
     again = md.restart(killed / "run.chk", potential, params)
     assert again.step >= 250
