@@ -181,7 +181,9 @@ def simulation(
     sim = Simulation(dynamics, atoms, checked, ready, system.numbers)
     if not (np.isfinite(ready.energy) and np.isfinite(np.asarray(ready.F)).all()):
         raise SimulationError(
-            "the energy or a force of the starting positions is not finite: do atoms overlap, or are the parameters damaged?", sim
+            "the energy or a force of the starting positions is not finite: do atoms overlap, or are the parameters "
+            "damaged?",
+            sim,
         )
     return sim
 
