@@ -1,4 +1,4 @@
-"""How functions of a distance end: smooth switches, and the ways to cut a pair function off."""
+"""How pair functions of a distance are cut off."""
 
 from collections.abc import Callable
 
@@ -9,21 +9,6 @@ from jax import Array
 PairFunction = Callable[[Array], Array]
 
 TRUNCATIONS = ("truncated", "shifted", "force-shifted", "smoothed")
-
-
-def half_cosine(r: Array, inner, outer) -> Array:
-    """Return 1 below `inner`, 0 beyond `outer`, (1 + cos(pi (r - inner) / (outer - inner))) / 2 between.
-
-    One derivative is continuous. inner = 0 is the cutoff function of Behler and Parrinello, PRL 98, 146401 (2007).
-    """
-    x = jnp.clip((r - inner) / (outer - inner), 0.0, 1.0)
-    return 0.5 + 0.5 * jnp.cos(jnp.pi * x)
-
-
-def smoothstep(r: Array, inner, outer) -> Array:
-    """Return 1 below `inner`, 0 beyond `outer` and 1 - 10 x^3 + 15 x^4 - 6 x^5 between; two continuous derivatives."""
-    x = jnp.clip((r - inner) / (outer - inner), 0.0, 1.0)
-    return 1.0 - x**3 * (10.0 - 15.0 * x + 6.0 * x**2)
 
 
 def cut_off(phi: PairFunction, truncation: str, cutoff: Array, inner: Array | None = None) -> PairFunction:

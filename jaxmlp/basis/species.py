@@ -37,14 +37,6 @@ def triplet_values(table: Array, species: Array, neighbor_species: Array) -> Arr
     return out
 
 
-def by_pair_of_slots(of_species: list[Array], neighbor_species: Array) -> Array:
-    """Return of_species[t_k] for functions (n, M, M) of slots j and k, one for each species of k."""
-    out = of_species[0]
-    for t in range(1, len(of_species)):
-        out = jnp.where((neighbor_species == t)[:, None, :], of_species[t], out)
-    return out
-
-
 def subset(species: tuple[int, ...], wanted: tuple[int, ...]) -> list[int]:
     """Return the positions of the atomic numbers `wanted` in `species`.
 

@@ -115,7 +115,7 @@ def _unlike(expected, found, where: str) -> str | None:
 
 
 def _unusable(potential: Potential, shapes: Params) -> str | None:
-    """Trace what two atoms with four neighbour slots give; nothing is computed."""
+    """Trace what two atoms (as many as bonded terms name) with four neighbour slots give; nothing is computed."""
     try:
         if not potential.species or not all(isinstance(z, int) and 1 <= z <= 118 for z in potential.species):
             return f"species must be atomic numbers; got {potential.species}."
@@ -123,32 +123,35 @@ def _unusable(potential: Potential, shapes: Params) -> str | None:
             return f"the cutoff must be a positive distance in Å; got {potential.cutoff}."
         if any(s.size == 0 for s in jax.tree.leaves(shapes)):
             return "an array is empty."
-        dtype = jnp.result_type(float)
-        shape: Any = jax.ShapeDtypeStruct  # stands in for arrays of a Graph
-        real, integer, truth = (shape((2, 4), kind) for kind in (dtype, jnp.int32, bool))
         with jax.numpy_dtype_promotion("standard"):
-            cell = potential.cutoff * np.eye(
-                3
-            )  # sums over k vectors depend on it: of the size of the cutoff, they are short
+            cell = potential.cutoff * np.eye(3)  # sums over k vectors depend on it: of this size, they are short
             two = System(np.full(2, potential.species[0]), [[0, 0, 0], cell[0] / 2], cell)
             for term, p in potential.for_system(two).terms(shapes):
-                graph = Graph(
-                    species=shape((2,), jnp.int32),
-                    planes=(real, real, real),
-                    neighbors=integer,
-                    neighbor_species=integer,
-                    mask=truth,
-                    R=shape((2, 3), dtype),
-                    box=shape((3, 3), dtype),
-                    shells=tuple((radius, 4) for radius in term.shells),
-                )
+                n = max(2, 1 + int(np.max(getattr(term, "atoms", 0))))
                 # Models of dipoles and polarizabilities have per-atom tensors in the place of energies.
                 of = getattr(term, "site_tensors", term.site_energies)
-                expected = (2, *getattr(term, "tensor_shape", ()))
-                out = jax.eval_shape(of, p, graph)
+                expected = (n, *getattr(term, "tensor_shape", ()))
+                out = jax.eval_shape(of, p, _graph_of(term, n))
                 if getattr(out, "shape", None) != expected:
-                    return f"two atoms give results of shape {getattr(out, 'shape', None)} instead of {expected}."
+                    return f"{n} atoms give results of shape {getattr(out, 'shape', None)} instead of {expected}."
     except IMPOSSIBLE as error:
         lines = str(error).strip().splitlines()
         return f"they cannot be evaluated ({type(error).__name__}: {lines[0] if lines else ''})."
     return None
+
+
+def _graph_of(potential: Potential, n: int) -> Graph:
+    """The shapes of a graph of n atoms with four neighbour slots."""
+    shape: Any = jax.ShapeDtypeStruct  # stands in for arrays of a Graph
+    dtype = jnp.result_type(float)
+    real, integer, truth = (shape((n, 4), kind) for kind in (dtype, jnp.int32, bool))
+    return Graph(
+        species=shape((n,), jnp.int32),
+        planes=(real, real, real),
+        neighbors=integer,
+        neighbor_species=integer,
+        mask=truth,
+        R=shape((n, 3), dtype),
+        box=shape((3, 3), dtype),
+        shells=tuple((radius, 4) for radius in potential.shells),
+    )

@@ -27,6 +27,7 @@ from jaxmlp.potential import Params, Potential
 VERSION = "1"
 LARGEST_HEADER = 1 << 26  # bytes; 64 MiB name more arrays than any potential has
 LARGEST_COUNT = 10_000  # no integer hyper-parameter is larger, and a basis of this size still builds in seconds
+LARGEST_INDEX = 2**31 - 1  # but for indices of atoms
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
@@ -50,6 +51,12 @@ CLASSES: dict[str, str | type] = {
     "Tersoff": "jaxmlp.potentials.tersoff",
     "EAM": "jaxmlp.potentials.eam",
     "ZBL": "jaxmlp.potentials.zbl",
+    "HarmonicBond": "jaxmlp.potentials.bonded",
+    "MorseBond": "jaxmlp.potentials.bonded",
+    "HarmonicAngle": "jaxmlp.potentials.bonded",
+    "HarmonicDihedral": "jaxmlp.potentials.bonded",
+    "FourierDihedral": "jaxmlp.potentials.bonded",
+    "RyckaertBellemans": "jaxmlp.potentials.bonded",
 }
 
 
@@ -210,12 +217,12 @@ def _encode(value: Any):
     )
 
 
-def _decode(path, node: Any):
+def _decode(path, node: Any, largest: int = LARGEST_COUNT):
     """A hyper-parameter from JSON; arrays become tuples, objects become instances of known classes."""
     if isinstance(node, list):
-        return tuple(_decode(path, v) for v in node)
-    if isinstance(node, int) and not isinstance(node, bool) and abs(node) > LARGEST_COUNT:
-        raise FormatError(path, None, f"the integer {node} is beyond {LARGEST_COUNT}: no hyper-parameter is so large.")
+        return tuple(_decode(path, v, largest) for v in node)
+    if isinstance(node, int) and not isinstance(node, bool) and abs(node) > largest:
+        raise FormatError(path, None, f"the integer {node} is beyond {largest}: no hyper-parameter is so large.")
     if isinstance(node, float) and not math.isfinite(node):
         raise FormatError(path, None, f"a hyper-parameter is {node}; expected finite numbers.")
     if not isinstance(node, dict):
@@ -235,7 +242,9 @@ def _decode(path, node: Any):
         raise FormatError(
             path, None, f"{name} has no fields {unknown}" if unknown else f"{name} needs fields {missing}."
         )
-    values = {field: _decode(path, v) for field, v in given.items()}
+    values = {
+        field: _decode(path, v, LARGEST_INDEX if field == "atoms" else LARGEST_COUNT) for field, v in given.items()
+    }
     for field, value in values.items():
         wanted = fits(cls, field, value)
         if wanted:

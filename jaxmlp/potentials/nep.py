@@ -11,6 +11,7 @@ from jax import Array
 from jaxmlp.basis.chebyshev import chebyshev_cosine, to_chebyshev
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import real_harmonics
+from jaxmlp.basis.species import by_species
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials import nep_descriptor as descriptor
@@ -170,7 +171,7 @@ class NEP(Potential):
             return jnp.tanh(descriptor.einsum("nd,hd->nh", q, w0[0]) - b0[0])
         if self.networks <= 8:  # all networks and a selection: cheaper than gathering weights for every atom
             z = descriptor.einsum("nd,thd->nth", q, w0) - b0
-            return jnp.tanh(descriptor.by_species(z, species))
+            return jnp.tanh(by_species(z, species))
         return jnp.tanh(descriptor.einsum("nd,nhd->nh", q, w0[species]) - b0[species])
 
     def descriptors(self, params: Params, graph: Graph) -> Array:

@@ -33,14 +33,6 @@ def pair_table(table: np.ndarray, species: Array, neighbor_species: Array, dtype
     return jnp.asarray(table, dtype)[species[:, None], neighbor_species]
 
 
-def by_species(values: Array, species: Array) -> Array:
-    """Return values[i, species[i]] for values (n, S, ...) by selection, which vectorises where a gather does not."""
-    out = values[:, 0]
-    for t in range(1, values.shape[1]):
-        out = jnp.where((species == t).reshape(-1, *[1] * (out.ndim - 1)), values[:, t], out)
-    return out
-
-
 def radial_sums(f: Array, c: Array, species: Array, neighbor_species: Array) -> Array:
     """Return q_n = sum_j sum_k c[n, k, t_i, t_j] f_k(r_ij), (n, n_max + 1), summing neighbours by species, then mixing.
 

@@ -15,6 +15,7 @@ from test_detect import classical
 
 import jaxmlp as jm
 from jaxmlp.formats import native
+from jaxmlp.potentials.bonded import FourierDihedral, HarmonicBond
 from jaxmlp.potentials.nep import NEP
 from jaxmlp.potentials.pair import lennard_jones
 from jaxmlp.potentials.zbl import zbl
@@ -58,6 +59,11 @@ def models():
     yield NEP_CARBON, carbon
     yield NEP_CARBON, jax.tree.map(lambda x: x.astype(jnp.float32), carbon)
     yield SPRINGS + 0.1 * SPRINGS, (springs, springs)
+    yield HarmonicBond((18,), ((0, 1), (1, 70_000))), {"k": jnp.ones(2), "length": jnp.ones(2)}
+    yield (
+        FourierDihedral((18,), ((0, 1, 2, 3),), multiplicities=(1, 3)),
+        {"k": jnp.ones((1, 2)), "phase": jnp.ones((1, 2))},
+    )
     yield jm.interpolate(NEP_CARBON, NEP_CARBON), {"x": jnp.asarray(0.25), "a": carbon, "b": carbon}
     for _, potential, params in classical():
         yield potential, params

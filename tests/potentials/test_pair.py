@@ -102,17 +102,56 @@ def test_the_tail_completes_the_infinite_crystal():
     assert abs(energy(system.R, system.box, (params[0], jax.tree.map(jnp.zeros_like, params[1]))) + 8.6102) > 5e-3
 
 
+NIST_4 = """
+ 1.077169909511  -1.020988125886  -1.348259447733   0.1830884592213 -1.557698231574  -1.782405485883
+-2.060346185437   3.927378276290   3.889555115290   1.936298049102   0.7181973326223  3.715169082037
+-0.7514139041700 -0.4184139469527 -3.250183630687   2.257391305584  -1.126577405146  -2.291542913197
+ 0.1208868721243 -1.395611520000   2.003709382777   3.327427055092  -1.476502868105   3.394023898450
+ 2.130927328546  -1.106827632561  -0.1972896367169  2.117442019559  -0.1844743512029  0.9301638993772
+-1.459378119580   2.382882188329  -3.788199401470   2.432313424884  -1.118537915440  -1.224088264651
+ 2.416845366530   1.845499053895   2.906107003288   2.515247912050   0.03580976978134 -2.445590080636
+ 1.113585242376  -2.478011342991  -0.00809218952796 1.261664073561   1.075432348722  -2.751715752259
+-0.5811873476022 -2.429378395199   2.668996832737  -1.533182296119   2.319699660489   1.762429379767
+ 2.639946585704  -0.7847515599358  2.251233247739  -1.927486378623  -1.432729425739  -2.439226375584
+ 0.9212801355440 -2.427925517025   2.150024430246   2.114172305774   0.9586575168591 -1.790678078404
+-0.7312380271746 -3.366157234697   0.1376597954432  1.612569300954  -0.9233415846164  2.037484769332
+ 3.967911812136   0.2002508998947  2.659432175592   1.188751191387  -0.05955638413419 -0.7363070447875
+ 3.789497702433   1.570674334424   0.7265918374820  2.786625773109  -1.524167484397   0.8358187540631
+-1.629362446504  -1.139061532617  -0.7654084051377  2.592655226763   3.786335083587  -1.252452130644
+"""
+
+
+@pytest.fixture(scope="module")
+def nist():
+    """NIST's Lennard-Jones reference configuration 4: 30 atoms in a box of 8, as published with its energies."""
+    return jm.System(np.full(30, 18), np.array(NIST_4.split(), float).reshape(30, 3), 8 * np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("truncation", "cutoff", "energy", "virial"),
+    [
+        ("truncated", 3.0, -16.7903213046, -46.2491967463),
+        ("truncated", 4.0, -17.0604532203, -47.8688281911),
+        ("shifted", 3.0, -16.0834733196, -46.2491967463),
+        ("force-shifted", 3.0, -15.0014022869, -43.0960055395),
+    ],
+)
+def test_the_pairs_of_the_nist_configuration(nist, truncation, cutoff, energy, virial):
+    potential, params = lennard_jones([18], 1.0, 1.0, cutoff, truncation=truncation)
+    out = jax.jit(jm.evaluate_fn(potential, nist))(nist.R, nist.box, params)
+    np.testing.assert_allclose(out.energy, energy, atol=1e-10)
+    np.testing.assert_allclose(np.trace(out.virial), virial, atol=1e-9)
+
+
 @pytest.mark.parametrize(("cutoff", "tail"), [(3.0, -0.5451660015), (4.0, -0.2300783928)])
-def test_the_tail_of_the_nist_configuration(cutoff, tail):
-    """NIST Lennard-Jones configuration 4: 30 atoms in a box of 8; energy as published, pressure from the integral."""
-    rng = np.random.default_rng(0)
-    system = jm.System(np.full(30, 18), 8 * rng.random((30, 3)), 8 * np.eye(3))
+def test_the_tail_of_the_nist_configuration(nist, cutoff, tail):
+    """Energy as published, pressure from the integral."""
     params = lorentz_berthelot([1.0], [1.0])
-    energy = jax.jit(jm.energy_fn(LennardJonesTail((18,), cutoff), system))
-    np.testing.assert_allclose(energy(system.R, system.box, params), tail, atol=1e-10)
+    energy = jax.jit(jm.energy_fn(LennardJonesTail((18,), cutoff), nist))
+    np.testing.assert_allclose(energy(nist.R, nist.box, params), tail, atol=1e-10)
     density = 30 / 512
     expected = 32 / 9 * np.pi * density**2 * (cutoff**-9 - 1.5 * cutoff**-3)
-    pressure = -jnp.trace(jax.jit(stress(energy))(system.R, system.box, params)) / 3
+    pressure = -jnp.trace(jax.jit(stress(energy))(nist.R, nist.box, params)) / 3
     np.testing.assert_allclose(pressure, expected, rtol=1e-12)
 
 
