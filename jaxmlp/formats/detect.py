@@ -1,6 +1,7 @@
 """Read any known model file, recognised by its content; write one, chosen by the name's ending."""
 
 import importlib
+import inspect
 import re
 from collections.abc import Callable
 from os import PathLike, fspath
@@ -116,15 +117,24 @@ def recognise(path: str | PathLike) -> Format:
     raise FormatError(path, 1 if head else None, f"expected a model file, found {found}. {_known()}")
 
 
-def load(path: str | PathLike) -> tuple[Potential, Params]:
+def load(path: str | PathLike, **options) -> tuple[Potential, Params]:
     """Return the potential and the parameters of a model file of any known format.
+
+    Args:
+        options: of the format's own `load`; LAMMPS tables take elements=["Si", "C"], the labels to choose.
 
     Raises:
         FormatError: an unknown format, or a file that is damaged or contradicts itself.
+        ValueError: an option that this format does not have.
         OSError: the file cannot be read.
     """
     found = recognise(path)
-    return importlib.import_module(found.module).load(path, **found.options)
+    reader = importlib.import_module(found.module).load
+    known = [name for name in inspect.signature(reader).parameters if name != "path" and name not in found.options]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"{found.name} has no option {name!r} to load it with; it has: {', '.join(known) or '-'}.")
+    return reader(path, **found.options, **options)
 
 
 def save(path: str | PathLike, potential: Potential, params: Params) -> None:

@@ -57,6 +57,14 @@ def test_files_of_lammps_are_recognised(tmp_path, ending, potential, params):
         (tmp_path / name).replace(tmp_path / f"model{ending}")
 
 
+def test_elements_of_a_table_are_chosen(tmp_path):
+    ending, potential, params = next(classical())
+    detect.save(tmp_path / f"model{ending}", potential, params)
+    assert detect.load(tmp_path / f"model{ending}", elements=["Si"])[0] == potential
+    with pytest.raises(ValueError, match=r"has no option 'species' to load it with; it has: elements"):
+        detect.load(tmp_path / f"model{ending}", species=["Si"])
+
+
 def test_funcfl_is_recognised_and_not_written(tmp_path):
     numbers = "\n".join(["1.0"] * 27)
     (tmp_path / "copper").write_text(f"copper\n29 63.55 3.615 FCC\n9 0.5 9 0.5 4.0\n{numbers}\n")
