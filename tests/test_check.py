@@ -18,6 +18,9 @@ from jaxmlp.potentials.stillinger_weber import stillinger_weber_silicon
 from jaxmlp.structures import example_system
 
 
+pytestmark = pytest.mark.xdist_group("check")  # one worker makes the fixture, once
+
+
 @dataclass(frozen=True)
 class Sound(jm.Potential):
     """E_i = sum_j 5 u^6 - sqrt(sum_j u^4), u = 1 - r/rc; the subclasses break it."""

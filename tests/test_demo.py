@@ -7,6 +7,9 @@ from jaxmlp import demo
 from jaxmlp.properties import rdf
 
 
+pytestmark = pytest.mark.xdist_group("demo")  # one worker makes the fixture, once
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
