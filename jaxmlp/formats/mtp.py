@@ -141,7 +141,9 @@ def load(path: str | PathLike, species: Sequence[str | int] | None = None) -> tu
         basis = values["radial"]
         potential = MTP(numbers, basis["cutoff"], basis["inner"], basis["size"], tables)
     except ValueError as error:
-        raise FormatError(path, line_of.get("alpha_index_times"), f"the tables contradict each other: {error}") from None
+        raise FormatError(
+            path, line_of.get("alpha_index_times"), f"the tables contradict each other: {error}"
+        ) from None
     import jax.numpy as jnp
 
     params = {
@@ -215,7 +217,9 @@ def _radial(tokens: _Tokens, count: int | None):
         tokens.at += 1
         tokens.take(f"= after {name}", "=")
         key = _RADIAL[str(name)]
-        basis[key] = tokens.number(str(name), 0, 1e3) if key in ("inner", "cutoff") else tokens.integer(str(name), 1, 1000)
+        basis[key] = (
+            tokens.number(str(name), 0, 1e3) if key in ("inner", "cutoff") else tokens.integer(str(name), 1, 1000)
+        )
     missing = {"inner", "cutoff", "size", "functions"} - set(basis)
     if missing:
         tokens.refuse(f"the entries of the radial basis ({', '.join(sorted(missing))} missing)")
@@ -246,7 +250,9 @@ def _species(path, species, labels: list[int], count: int) -> tuple[int, ...]:
         raise ValueError(
             f"{path} does not name its elements: pass species=[...], symbols or atomic numbers of its {count} type(s)."
         )
-    known = [z if isinstance(z, str) and z in atomic_numbers else int(z) if not isinstance(z, str) else 0 for z in species]
+    known = [
+        z if isinstance(z, str) and z in atomic_numbers else int(z) if not isinstance(z, str) else 0 for z in species
+    ]
     numbers = tuple(int(atomic_numbers[z]) if isinstance(z, str) else int(z) for z in known)
     if len(numbers) != count or len(set(numbers)) != count or not all(1 <= z <= 118 for z in numbers):
         raise ValueError(f"species={list(species)}: {path} has {count} type(s), each a different element.")
