@@ -8,6 +8,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxmlp.formats.ace import recognise as _is_ace
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.formats.native import recognise as _is_safetensors
 from jaxmlp.potential import Params, Potential
@@ -53,6 +54,11 @@ def _is_nep(head: bytes, path: str | PathLike) -> bool:
     return len(first) > 1 and first[0].startswith("nep") and first[1].isdigit()
 
 
+def _is_mtp(head: bytes, path: str | PathLike) -> bool:
+    """The first line is MTP; an .almtp file may hold binary data further on."""
+    return head.split(b"\n", 1)[0].strip() == b"MTP"
+
+
 def _entry(elements: int, numbers: int) -> Callable[[bytes, str | PathLike], bool]:
     """LAMMPS tables: every entry is so many element names, then so many numbers, over any number of lines."""
 
@@ -88,11 +94,13 @@ def _is_funcfl(head: bytes, path: str | PathLike) -> bool:
 FORMATS = (
     Format("jaxmlp's own (safetensors)", "jaxmlp.formats.native", _is_safetensors, (".safetensors",)),
     Format("NEP (nep.txt of GPUMD)", "jaxmlp.formats.nep", _is_nep, (".txt", ".nep")),
+    Format("MTP (.mtp of MLIP-2, .almtp of MLIP-3)", "jaxmlp.formats.mtp", _is_mtp, (".mtp", ".almtp")),
     Format("LAMMPS Stillinger-Weber", "jaxmlp.formats.lammps_sw", _entry(3, 11), (".sw",)),
     Format("LAMMPS Tersoff", "jaxmlp.formats.lammps_tersoff", _entry(3, 14), (".tersoff",)),
     Format("EAM setfl", "jaxmlp.formats.lammps_eam", _is_setfl, (".alloy", ".setfl"), {"kind": "alloy"}),
     Format("EAM setfl, Finnis-Sinclair", "jaxmlp.formats.lammps_eam", _is_setfl, (".fs",), {"kind": "fs"}),
     Format("EAM funcfl", "jaxmlp.formats.lammps_eam", _is_funcfl, (".eam",), {"kind": "funcfl"}, writes=False),
+    Format("ACE (pacemaker, LAMMPS pace)", "jaxmlp.formats.ace", _is_ace, (".yace", ".ace", ".yaml")),
 )
 
 
@@ -121,7 +129,8 @@ def load(path: str | PathLike, **options) -> tuple[Potential, Params]:
     """Return the potential and the parameters of a model file of any known format.
 
     Args:
-        options: of the format's own `load`; LAMMPS tables take elements=["Si", "C"], the labels to choose.
+        options: of the format's own `load`; MTP files take species=["Si", "C"], the elements of their types, LAMMPS
+            tables elements=["Si", "C"], the labels to choose.
 
     Raises:
         FormatError: an unknown format, or a file that is damaged or contradicts itself.
