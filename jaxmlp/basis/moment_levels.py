@@ -1,9 +1,9 @@
 """The moment tensor basis of a level: which contractions there are, and the products that make them.
 
-A contraction of k tensors M_(mu,nu) is its list of mu and a symmetric matrix A: A_ii = nu_i, and A_ij indices are summed
-between factors i and j (Shapeev, Multiscale Model. Simul. 14, 1153 (2016), section 3); what is left, nu_i - sum_j A_ij,
-is free. The scalars of level L have sum_i (2 + 4 mu_i + nu_i) <= L, at most four factors, mu <= 5 and nu <= 10: these
-bounds are those of the files that MLIP ships (a tensor of level 26 with nu = 11 exists, but not in them).
+A contraction of k tensors M_(mu,nu) is its list of mu and a symmetric matrix A: A_ii = nu_i, and A_ij indices are
+summed between factors i and j (Shapeev, Multiscale Model. Simul. 14, 1153 (2016), section 3); the others are free. The
+scalars of level L have sum_i (2 + 4 mu_i + nu_i) <= L, at most four factors, mu <= 5 and nu <= 10: the bounds of the
+files that MLIP ships (at level 26 the square of M_(0,11), say, would fit, but is not in them).
 
 Every contraction is made from two smaller ones, split where the fewest indices are summed between the parts (the first
 such split: single factors in their order, then pairs), so that scalars share their parts.
@@ -114,7 +114,8 @@ def _scalar_matrices(k: int, most: int) -> list[list[list[int]]]:
 
 def _canonical(mu: tuple[int, ...], a: list[list[int]]) -> tuple[Contraction, tuple[int, ...]]:
     """The contraction with its factors in order: mu grow, then the smallest matrix; and where each factor came from."""
-    k, best, order = len(mu), None, ()
+    k, best = len(mu), None
+    order: tuple[int, ...] = ()
     for p in permutations(range(k)):
         if all(mu[p[i]] <= mu[p[i + 1]] for i in range(k - 1)):
             upper = tuple(a[p[i]][p[j]] for i in range(k) for j in range(i, k))
@@ -146,9 +147,7 @@ def _split(node: Contraction) -> _Split | None:
     (left, one), (right, two) = (
         (contraction, tuple(part[i] for i in order))
         for part in (parts[best], rest[best])
-        for contraction, order in [
-            _canonical(tuple(node.mu[i] for i in part), [[a[i][j] for j in part] for i in part])
-        ]
+        for contraction, order in [_canonical(tuple(node.mu[i] for i in part), [[a[i][j] for j in part] for i in part])]
     )
     return _Split(left, right, one, two)
 
@@ -158,9 +157,9 @@ def _components(node: Contraction, split: _Split, left: dict, right: dict):
     k, a = len(node.mu), node.matrix()
     free = [a[i][i] - sum(a[i][j] for j in range(k) if j != i) for i in range(k)]
     between = [(i, j, a[i][j]) for i in split.left_factors for j in split.right_factors if a[i][j]]
-    summed = [((), 1)]
+    summed: list[tuple[tuple[Powers, ...], int]] = [((), 1)]
     for _, _, n in between:
-        summed = [(s + (m,), mult * multiplicity(m)) for s, mult in summed for m in _monomials(n)]
+        summed = [((*s, m), mult * multiplicity(m)) for s, mult in summed for m in _monomials(n)]
     extra = []  # what the summed indices add to those of every factor
     for s, mult in summed:
         add = [(0, 0, 0)] * k
@@ -169,7 +168,7 @@ def _components(node: Contraction, split: _Split, left: dict, right: dict):
         extra.append((add, mult))
     labels: list[tuple[Powers, ...]] = [()]
     for n in free:
-        labels = [label + (m,) for label in labels for m in _monomials(n)]
+        labels = [(*label, m) for label in labels for m in _monomials(n)]
     for label in labels:
         terms: dict[tuple[int, int], int] = {}
         for add, mult in extra:

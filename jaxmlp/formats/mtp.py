@@ -1,248 +1,190 @@
-"""MTP files of MLIP-2 (.mtp) and MLIP-3 (.almtp: with the active set of the learning behind the potential)."""
+"""MTP files of MLIP-2 (.mtp) and MLIP-3 (.almtp: the active set of the learning stands behind the potential)."""
 
 import re
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn
 
+import jax.numpy as jnp
 import numpy as np
 from ase.data import atomic_numbers
 
+from jaxmlp.basis.moment_levels import LEVELS, level_moments
 from jaxmlp.basis.moments import Moments
+from jaxmlp.formats.braces import Tokens
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.potential import Params
 from jaxmlp.potentials.mtp import MTP
 
 _KIND = "an MTP file"
-_MARK = b"\n#MVS_v1.1\n"
-_MOST = 10_000_000  # numbers of any table
-_TOKEN = re.compile(r"[{},=]|[^\s{},=]+")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_MARK = re.compile(rb"\r?\n#MVS_v1\.1\r?\n")
+_FAR = 100.0  # Å, no cutoff is longer
 _RADIAL = {  # the words of older and newer writers
     "min_dist": "inner", "min": "inner", "min_val": "inner", "max_dist": "cutoff", "max": "cutoff", "max_val": "cutoff",
     "radial_basis_size": "size", "size": "size", "basis_size": "size", "radial_funcs_count": "functions",
 }  # fmt: skip
-
-
-class _Tokens:
-    """Words and braces of the text, with their lines."""
-
-    def __init__(self, path: str | PathLike, text: str):
-        self.path = path
-        self.items = [
-            (word, number) for number, line in enumerate(text.split("\n"), 1) for word in _TOKEN.findall(line)
-        ]
-        self.at = 0
-
-    def refuse(self, expected: str) -> NoReturn:
-        if self.at < len(self.items):
-            word, line = self.items[self.at]
-            raise FormatError(self.path, line, f"expected {expected}, found `{word[:60]}`.")
-        line = self.items[-1][1] if self.items else 1
-        raise FormatError(self.path, line, f"expected {expected}, found the end of the file: {_KIND} is truncated.")
-
-    def peek(self) -> str | None:
-        return self.items[self.at][0] if self.at < len(self.items) else None
-
-    def take(self, expected: str, wanted: str | None = None) -> str:
-        word = self.peek()
-        if word is None or (wanted is not None and word != wanted):
-            self.refuse(expected)
-        self.at += 1
-        return str(word)
-
-    def number(self, what: str, low: float = -np.inf, high: float = np.inf) -> float:
-        word = self.peek()
-        value = float(word) if word and _NUMBER.fullmatch(word) else np.nan
-        if not (np.isfinite(value) and low <= value <= high):
-            between = "" if (low, high) == (-np.inf, np.inf) else f" from {low:g} to {high:g}"
-            self.refuse(f"{what}, a finite number{between}")
-        self.at += 1
-        return value
-
-    def integer(self, what: str, low: int, high: int = _MOST) -> int:
-        word = self.peek()
-        if not (word and re.fullmatch(r"[+-]?\d{1,15}", word, re.ASCII) and low <= int(word) <= high):
-            self.refuse(f"{what}, an integer from {low} to {high}")
-        self.at += 1
-        return int(str(word))
-
-    def numbers(self, what: str, count: int | None = None, integer: bool = False) -> list:
-        """A list {a, b, ...} of `count` numbers."""
-        self.take(f"{{ before {what}", "{")
-        out: list = []
-        while self.peek() != "}":
-            if out:
-                self.take(f", or }} in {what}", ",")
-            out.append(self.integer(what, -_MOST) if integer else self.number(what))
-        if count is not None and len(out) != count:
-            self.refuse(f"{count} numbers in {what}, not {len(out)},")
-        self.at += 1
-        return out
-
-    def rows(self, what: str, count: int) -> list[tuple[int, ...]]:
-        """A list {{a, b, c, d}, ...} of `count` rows of four integers."""
-        self.take(f"{{ before {what}", "{")
-        out: list[tuple[int, ...]] = []
-        while self.peek() != "}":
-            if out:
-                self.take(f", or }} in {what}", ",")
-            out.append(tuple(self.numbers(what, 4, integer=True)))
-        if len(out) != count:
-            self.refuse(f"{count} rows in {what}, not {len(out)},")
-        self.at += 1
-        return out
+_TEXTS = ("version", "potential_name", "potential_tag")
+_COUNTS = ("alpha_moments_count", "alpha_index_basic_count", "alpha_index_times_count", "alpha_scalar_moments")
+_LISTS = {  # what counts the entries
+    "alpha_index_basic": "alpha_index_basic_count", "alpha_index_times": "alpha_index_times_count",
+    "alpha_moment_mapping": "alpha_scalar_moments", "species_coeffs": "species_count",
+    "moment_coeffs": "alpha_scalar_moments",
+}  # fmt: skip
 
 
 def load(path: str | PathLike, species: Sequence[str | int] | None = None) -> tuple[MTP, Params]:
-    """Return the potential and the parameters of a trained .mtp or .almtp file.
+    """Return the potential and the parameters of a trained .mtp or .almtp file, in jax's default floating type.
 
-    The parameters hold the "active_set" (n, n) of an .almtp file. (Names, weights and configurations of the learning
-    are not read.)
+    The parameters of an .almtp file hold its "active_set" (n, n). The weights and configurations of the learning are
+    not read.
 
     Args:
-        species: element symbols or atomic numbers of the file's types 0, 1, ...: the file does not name them, unless it
-            labels the pairs of its radial functions by atomic numbers.
+        species: element symbols or atomic numbers of the file's types 0, 1, ...: the file does not name its elements,
+            unless it labels the pairs of its radial functions by atomic numbers.
 
     Raises:
         FormatError: the file is wrong, truncated, an untrained template, or of a kind that is not supported.
-        ValueError: `species` missing, or not as many as the file has types.
+        ValueError: `species` is missing, or does not fit the number of types.
     """
     raw = Path(path).read_bytes()
-    head, mark, tail = raw.partition(_MARK)
-    if not mark:
-        head, mark, tail = raw.partition(_MARK.replace(b"\n", b"\r\n"))
+    mark = _MARK.search(raw)
+    head = raw[: mark.start()] if mark else raw
     if b"\0" in head:
         raise FormatError(path, head[: head.index(b"\0")].count(b"\n") + 1, f"expected {_KIND}, found binary data.")
-    tokens = _Tokens(path, head.decode("utf-8", errors="replace"))
-    if tokens.peek() != "MTP":
-        tokens.refuse("MTP, the first word of the file")
-    tokens.at += 1
-    values, line_of = _entries(tokens)
-    for name in ("radial_coeffs", "species_coeffs", "moment_coeffs"):
-        if name not in values:
-            raise FormatError(path, None, f"expected a trained potential, found no {name}: this is a template.")
-    for name in ("species_count", "radial", "alpha_index_basic", "alpha_index_times", "alpha_moment_mapping"):
-        if name not in values:
-            raise FormatError(path, None, f"expected an entry {name}, found none.")
+    tokens = Tokens(path, head.decode("utf-8", errors="replace"), _KIND)
+    tokens.take("MTP", f"MTP, the first word of {_KIND}")
+    values, lines = _entries(tokens)
     labels, radial = values["radial_coeffs"]
-    numbers = _species(path, species, labels, values["species_count"])
+    basis = values["radial"]
     try:
-        tables = Moments(
-            tuple(values["alpha_index_basic"]),
-            tuple(values["alpha_index_times"]),
-            tuple(values["alpha_moment_mapping"]),
-        )
+        tables = Moments(*(tuple(values[name]) for name in _LISTS if name.startswith("alpha")))
         if tables.count != values["alpha_moments_count"]:
             raise ValueError(f"alpha_moments_count is {values['alpha_moments_count']}, the tables make {tables.count}.")
-        if tables.radial_count > values["radial"]["functions"]:
-            raise ValueError(f"{tables.radial_count} radial functions are used, and fewer are there.")
-        basis = values["radial"]
-        potential = MTP(numbers, basis["cutoff"], basis["inner"], basis["size"], tables)
+        if tables.radial_count != basis["functions"]:
+            raise ValueError(f"radial_funcs_count is {basis['functions']}, {tables.radial_count} functions are used.")
+        if not basis["inner"] < basis["cutoff"]:
+            raise ValueError(f"min_dist is {basis['inner']}, max_dist {basis['cutoff']}.")
     except ValueError as error:
-        raise FormatError(
-            path, line_of.get("alpha_index_times"), f"the tables contradict each other: {error}"
-        ) from None
-    import jax.numpy as jnp
-
+        raise FormatError(path, lines["alpha_index_times"], f"expected a basis that fits together: {error}") from None
+    level, numbers = level_of(tables), _species(path, species, labels, values["species_count"])
+    potential = MTP(
+        numbers,
+        basis["cutoff"],
+        basis["inner"],
+        basis["size"],
+        level,
+        tables=None if level else tables,
+        selection=numbers if mark else (),
+    )
     params = {
-        "radial": radial[:, :, : tables.radial_count],
-        "scaling": np.asarray(values.get("scaling", 1.0)),
-        "species_coeffs": np.asarray(values["species_coeffs"], float),
-        "moment_coeffs": np.asarray(values["moment_coeffs"], float),
+        "radial": radial,
+        "scaling": values.get("scaling", 1.0),
+        "species_coeffs": values["species_coeffs"],
+        "moment_coeffs": values["moment_coeffs"],
     }
-    if mark:
-        n = radial.size + len(numbers) + len(tables.scalars)
-        params["active_set"] = _active_set(path, tail, n)
-    return potential, {name: jnp.asarray(x) for name, x in params.items()}
+    if mark is not None:
+        params["active_set"] = _active_set(path, raw, mark.end(), potential.size)
+    return potential, {name: jnp.asarray(np.asarray(x, dtype=float)) for name, x in params.items()}
 
 
-def _entries(tokens: _Tokens) -> tuple[dict, dict[str, int]]:
-    """Everything the text says, by name; counts are checked where they are used."""
+def level_of(tables: Moments) -> int:
+    """Return the level that has these tables, or 0."""
+    for level in LEVELS:
+        of_level = level_moments(level)
+        if len(of_level.scalars) >= len(tables.scalars):
+            return level if of_level == tables else 0
+    return 0
+
+
+def _entries(tokens: Tokens) -> tuple[dict, dict[str, int]]:
+    """Everything the text says, and on which line."""
     values: dict = {}
-    line_of: dict[str, int] = {}
+    lines: dict[str, int] = {}
     while (name := tokens.peek()) is not None:
-        line = tokens.items[tokens.at][1]
-        tokens.at += 1
-        if name in values:
-            raise FormatError(tokens.path, line, f"expected each entry once, found {name} again.")
-        line_of[name] = line
-        if name == "radial_basis_type":
-            values["radial"], values["radial_coeffs"] = _radial(tokens, values.get("species_count"))
-            if values["radial_coeffs"] is None:
-                del values["radial_coeffs"]
+        line = tokens.line
+        if name in lines:
+            tokens.refuse(f"each entry once; {name} stands on line {lines[name]} already; then the next")
+        lines[name] = line
+        if name == "radial_coeffs":
+            if not {"radial", "species_count"} <= values.keys():
+                tokens.refuse("species_count and radial_basis_type before radial_coeffs")
+            tokens.at += 1
+            values[name] = _radial_coefficients(tokens, values["species_count"], values["radial"])
             continue
-        if name == "magnetic_basis_type":
-            raise FormatError(tokens.path, line, "magnetic moment tensor potentials are not supported.")
-        tokens.take(f"= after {name}", "=")
-        if name in ("version", "potential_name", "potential_tag"):
-            # The value is what is left of the line, perhaps nothing.
-            while tokens.at < len(tokens.items) and tokens.items[tokens.at][1] == line:
-                tokens.at += 1
-            values[name] = True
+        known = name == "radial_basis_type" or name in (*_TEXTS, *_COUNTS, *_LISTS, "scaling", "species_count")
+        if not known:
+            what = " (magnetic potentials are not supported)" if name == "magnetic_basis_type" else ""
+            tokens.refuse(f"an entry of {_KIND}{what}")
+        tokens.at += 1
+        tokens.take("=", f"= after {name}")
+        if name in _TEXTS:
+            tokens.skip_line()  # perhaps nothing
         elif name == "scaling":
             values[name] = tokens.number(name)
         elif name == "species_count":
             values[name] = tokens.integer(name, 1, 118)
-        elif name in ("alpha_moments_count", "alpha_index_basic_count", "alpha_index_times_count"):
+        elif name in _COUNTS:
             values[name] = tokens.integer(name, 0)
-        elif name == "alpha_scalar_moments":
-            values[name] = tokens.integer(name, 0)
-        elif name in ("alpha_index_basic", "alpha_index_times"):
-            values[name] = tokens.rows(name, _known(tokens, values, f"{name}_count"))
-        elif name == "alpha_moment_mapping":
-            values[name] = tokens.numbers(name, _known(tokens, values, "alpha_scalar_moments"), integer=True)
-        elif name == "species_coeffs":
-            values[name] = tokens.numbers(name, _known(tokens, values, "species_count"))
-        elif name == "moment_coeffs":
-            values[name] = tokens.numbers(name, _known(tokens, values, "alpha_scalar_moments"))
+        elif name == "radial_basis_type":
+            values["radial"] = _radial_basis(tokens)
         else:
-            raise FormatError(tokens.path, line, f"expected an entry of {_KIND}, found `{name[:60]}`.")
-    return values, line_of
+            if _LISTS[name] not in values:
+                tokens.refuse(f"{_LISTS[name]} before {name}")
+            count = values[_LISTS[name]]
+            if name.endswith("coeffs"):
+                values[name] = tokens.numbers(name, count)
+            elif name == "alpha_moment_mapping":
+                values[name] = tokens.integers(name, count)
+            else:
+                values[name] = tokens.rows(name, count, 4)
+    for name in ("species_count", "radial_basis_type", "alpha_moments_count", *_LISTS, "radial_coeffs"):
+        if name not in lines:
+            template = ": this is an untrained template" if name.endswith("coeffs") else ""
+            tokens.refuse(f"an entry {name}{template}")
+    return values, lines
 
 
-def _known(tokens: _Tokens, values: dict, name: str) -> int:
-    if name not in values:
-        tokens.refuse(f"{name} before the numbers it counts")
-    return values[name]
-
-
-def _radial(tokens: _Tokens, count: int | None):
-    """The radial basis, and its coefficients (S, S, mu, k) with the labels of the types, or None."""
-    tokens.take("= after radial_basis_type", "=")
-    tokens.take("the radial basis RBChebyshev (no other is supported)", "RBChebyshev")
+def _radial_basis(tokens: Tokens) -> dict:
+    """The name of the radial basis and its numbers."""
+    tokens.take("RBChebyshev", "the radial basis RBChebyshev (no other is supported)")
+    braced = tokens.peek() == "{"
+    tokens.at += braced
     basis: dict = {}
     while (name := tokens.peek()) in _RADIAL:
-        tokens.at += 1
-        tokens.take(f"= after {name}", "=")
         key = _RADIAL[str(name)]
-        basis[key] = (
-            tokens.number(str(name), 0, 1e3) if key in ("inner", "cutoff") else tokens.integer(str(name), 1, 1000)
-        )
-    missing = {"inner", "cutoff", "size", "functions"} - set(basis)
+        if key in basis:
+            tokens.refuse(f"{name} once, then the next entry")
+        tokens.at += 1
+        tokens.take("=", f"= after {name}")
+        distance = key in ("inner", "cutoff")
+        basis[key] = tokens.number(str(name), 0, _FAR) if distance else tokens.integer(str(name), 1, 1000)
+        tokens.at += tokens.peek() == ","
+    if braced:
+        tokens.take("}", "} after the numbers of the radial basis")
+    missing = {v: k for k, v in reversed(_RADIAL.items()) if v not in basis}
     if missing:
-        tokens.refuse(f"the entries of the radial basis ({', '.join(sorted(missing))} missing)")
-    if tokens.peek() != "radial_coeffs":
-        return basis, None
-    tokens.at += 1
-    if count is None:
-        tokens.refuse("species_count before radial_coeffs")
+        tokens.refuse(f"{', '.join(missing.values())} of the radial basis")
+    return basis
+
+
+def _radial_coefficients(tokens: Tokens, count: int, basis: dict) -> tuple[list[int], np.ndarray]:
+    """The labels of the types, and the coefficients (S, S, mu, k)."""
     labels: list[int] = []
     pairs: dict[tuple[int, int], list] = {}
-    while (match := re.fullmatch(r"(\d{1,3})-(\d{1,3})", tokens.peek() or "")) is not None:
+    while (match := re.fullmatch(r"(\d{1,3})-(\d{1,3})", tokens.peek() or "", re.ASCII)) is not None:
         a, b = (int(x) for x in match.groups())
         if (a, b) in pairs:
             tokens.refuse("each pair of types once")
         tokens.at += 1
         labels += [a] * (a not in labels)
-        pairs[a, b] = [tokens.numbers(f"radial_coeffs {a}-{b}", basis["size"]) for _ in range(basis["functions"])]
+        name = f"radial_coeffs of {a}-{b}"
+        pairs[a, b] = [tokens.numbers(name, basis["size"]) for _ in range(basis["functions"])]
     if len(labels) != count or set(pairs) != {(a, b) for a in labels for b in labels}:
-        tokens.refuse(f"radial_coeffs of all pairs of {count} types")
-    return basis, (labels, np.array([[pairs[a, b] for b in labels] for a in labels]))
+        tokens.refuse(f"radial_coeffs of all pairs of {count} type(s)")
+    return labels, np.array([[pairs[a, b] for b in labels] for a in labels])
 
 
-def _species(path, species, labels: list[int], count: int) -> tuple[int, ...]:
+def _species(path, species: Sequence[str | int] | None, labels: list[int], count: int) -> tuple[int, ...]:
     """The atomic numbers of the types."""
     if species is None:
         if labels != list(range(count)) and all(1 <= z <= 118 for z in labels):
@@ -250,68 +192,94 @@ def _species(path, species, labels: list[int], count: int) -> tuple[int, ...]:
         raise ValueError(
             f"{path} does not name its elements: pass species=[...], symbols or atomic numbers of its {count} type(s)."
         )
-    known = [
-        z if isinstance(z, str) and z in atomic_numbers else int(z) if not isinstance(z, str) else 0 for z in species
-    ]
-    numbers = tuple(int(atomic_numbers[z]) if isinstance(z, str) else int(z) for z in known)
+    if isinstance(species, str):
+        raise ValueError(f"species is a list of symbols or atomic numbers; got {species!r}.")
+    numbers = tuple(atomic_numbers.get(z, 0) if isinstance(z, str) else int(z) for z in species)
     if len(numbers) != count or len(set(numbers)) != count or not all(1 <= z <= 118 for z in numbers):
-        raise ValueError(f"species={list(species)}: {path} has {count} type(s), each a different element.")
+        raise ValueError(f"species={list(species)}, but {path} has {count} type(s), each a different element.")
     return numbers
 
 
-def _active_set(path, tail: bytes, n: int) -> np.ndarray:
-    """The matrix (n, n) from the block behind the mark: a text head up to `#`, then the matrix, row by row."""
-    start = tail.find(b"#")
-    if start < 0 or len(tail) - start - 1 < 16 * n * n:
-        raise FormatError(path, None, f"expected an active set of {n} x {n} numbers and its inverse: it is truncated.")
-    matrix = np.frombuffer(tail, "<f8", n * n, start + 1).reshape(n, n)
-    inverse = np.frombuffer(tail, "<f8", n * n, start + 1 + 8 * n * n).reshape(n, n).T
-    if not (np.isfinite(matrix).all() and np.isfinite(inverse).all()):
-        raise FormatError(path, None, "the active set holds NaN or infinite numbers.")
-    if not np.allclose(matrix @ inverse, np.eye(n), atol=1e-3):
-        raise FormatError(path, None, f"the active set and its inverse are not those of {n} x {n} numbers.")
+def _active_set(path, raw: bytes, start: int, n: int) -> np.ndarray:
+    """The matrix (n, n) behind the mark: text up to `#`, the matrix row by row, then the transpose of its inverse."""
+    line = raw[:start].count(b"\n") + 1
+    at = raw.find(b"#", start) + 1
+    if at == 0 or len(raw) - at < 16 * n * n:
+        raise FormatError(path, line, f"expected an active set of {n} x {n} numbers and its inverse: it is truncated.")
+    matrix, inverse = (np.frombuffer(raw, "<f8", n * n, at + 8 * n * n * k).reshape(n, n) for k in (0, 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = np.abs(matrix @ inverse.T - np.eye(n)).max()
+    if not error < 1e-3:  # also catches nan
+        raise FormatError(path, line, f"expected an active set of {n} x {n} numbers, then its inverse; it is none.")
     return matrix
 
 
 def save(path: str | PathLike, potential: MTP, params: Params) -> None:
-    """Write a file that `load` reads as the same potential; with an "active_set" it is an .almtp file.
+    """Write a file that `load` reads as the same potential and numbers; with an active set it is an .almtp file.
 
     Raises:
-        ValueError: parameters that are not finite, or no MTP.
+        ValueError: no MTP, or parameters that do not fit it or are not finite.
     """
     if not isinstance(potential, MTP):
         raise ValueError(f"an MTP file holds an MTP, not a {type(potential).__name__}.")
-    arrays = {k: np.asarray(v, float) for k, v in params.items()}
-    if not all(np.isfinite(x).all() for x in arrays.values()):
-        raise ValueError("an MTP file needs finite parameters.")
     tables, s = potential.moments, len(potential.species)
+    shapes: dict[str, tuple[int, ...]] = {
+        "radial": (s, s, tables.radial_count, potential.radial_size),
+        "scaling": (),
+        "species_coeffs": (s,),
+        "moment_coeffs": (len(tables.scalars),),
+    }
+    if potential.selection not in ((), potential.species):
+        raise ValueError(
+            f"the active set is that of {potential.selection}; drop it, or save the unrestricted potential."
+        )
+    if potential.selection:
+        shapes["active_set"] = (potential.size, potential.size)
+    if set(params) != set(shapes):
+        raise ValueError(f"the parameters of this MTP are {sorted(shapes)}; got {sorted(params)}.")
+    arrays = {name: np.asarray(params[name], dtype=float) for name in shapes}
+    for name, x in arrays.items():
+        if x.shape != shapes[name] or not np.isfinite(x).all():
+            raise ValueError(f"params[{name!r}] must be finite, of shape {shapes[name]} here; got shape {x.shape}.")
+    content = _text(potential, tables, arrays).encode("ascii")
+    if potential.selection:
+        content += _selection(arrays["active_set"])
+    Path(path).write_bytes(content)
 
-    def listed(row) -> str:
-        return "{" + ", ".join(repr(float(x)) if isinstance(x, float | np.floating) else str(int(x)) for x in row) + "}"
 
+def _braced(row) -> str:
+    return "{" + ", ".join(repr(x) for x in row) + "}"
+
+
+def _text(potential: MTP, tables: Moments, arrays: dict[str, np.ndarray]) -> str:
+    """The potential as text."""
     lines = [
         "MTP", "version = 1.1.0", "potential_name = jaxmlp", f"scaling = {float(arrays['scaling'])!r}",
-        f"species_count = {s}", "potential_tag = ", "radial_basis_type = RBChebyshev",
-        f"\tmin_dist = {potential.inner!r}", f"\tmax_dist = {potential.cutoff!r}",
+        f"species_count = {len(potential.species)}", "potential_tag = ", "radial_basis_type = RBChebyshev",
+        f"\tmin_dist = {float(potential.inner)!r}", f"\tmax_dist = {float(potential.cutoff)!r}",
         f"\tradial_basis_size = {potential.radial_size}", f"\tradial_funcs_count = {tables.radial_count}",
         "\tradial_coeffs",
     ]  # fmt: skip
-    for a, b in np.ndindex(s, s):
-        lines += [f"\t\t{a}-{b}", *("\t\t\t" + listed(row) for row in arrays["radial"][a, b])]
+    for a, b in np.ndindex(arrays["radial"].shape[:2]):
+        lines += [f"\t\t{a}-{b}", *("\t\t\t" + _braced(row) for row in arrays["radial"][a, b].tolist())]
     lines += [
         f"alpha_moments_count = {tables.count}", f"alpha_index_basic_count = {len(tables.basic)}",
-        "alpha_index_basic = {" + ", ".join(listed(row) for row in tables.basic) + "}",
+        "alpha_index_basic = {" + ", ".join(map(_braced, tables.basic)) + "}",
         f"alpha_index_times_count = {len(tables.times)}",
-        "alpha_index_times = {" + ", ".join(listed(row) for row in tables.times) + "}",
-        f"alpha_scalar_moments = {len(tables.scalars)}", f"alpha_moment_mapping = {listed(tables.scalars)}",
-        f"species_coeffs = {listed(arrays['species_coeffs'])}", f"moment_coeffs = {listed(arrays['moment_coeffs'])}",
+        "alpha_index_times = {" + ", ".join(map(_braced, tables.times)) + "}",
+        f"alpha_scalar_moments = {len(tables.scalars)}", f"alpha_moment_mapping = {_braced(tables.scalars)}",
+        f"species_coeffs = {_braced(arrays['species_coeffs'].tolist())}",
+        f"moment_coeffs = {_braced(arrays['moment_coeffs'].tolist())}",
     ]  # fmt: skip
-    content = ("\n".join(lines) + "\n").encode("ascii")
-    if "active_set" in arrays:
-        matrix = arrays["active_set"]
-        n = len(matrix)
-        weights = "".join(f"{w}_weight {float(w == 'site_en')!r}\n" for w in ("energy", "force", "stress", "site_en"))
-        content += _MARK + f"{weights}weight_scaling 2\n#".encode()
-        content += matrix.astype("<f8").tobytes() + np.linalg.inv(matrix).T.astype("<f8").tobytes()
-        content += b"\n#\n" + b"-1 -1\n" * n + b"#\n"
-    Path(path).write_bytes(content)
+    return "\n".join(lines) + "\n"
+
+
+def _selection(matrix: np.ndarray) -> bytes:
+    """The active set, its inverse, and an empty list of configurations."""
+    weights = "".join(
+        f"{name}_weight {float(name == 'site_en')}\n" for name in ("energy", "force", "stress", "site_en")
+    )
+    inverse = np.linalg.inv(matrix).T
+    numbers = matrix.astype("<f8").tobytes() + inverse.astype("<f8").tobytes()
+    head = f"\n#MVS_v1.1\n{weights}weight_scaling 2\n#".encode()
+    return head + numbers + b"\n#\n" + b"-1 -1\n" * len(matrix) + b"#\n"

@@ -9,73 +9,116 @@ import numpy as np
 from jax import Array
 
 from jaxmlp.basis.edges import direction, length
-from jaxmlp.basis.moments import Moments, scalar_moments
+from jaxmlp.basis.moment_levels import LEVELS, level_moments
+from jaxmlp.basis.moments import Moments, basic_moments, scalars, weighted_scalars
 from jaxmlp.basis.species import subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
+from jaxmlp.potentials.mtp_grade import coefficient_gradients, grade
 
 
 @dataclass(frozen=True)
 class MTP(Potential):
-    """E_i = species_coeffs[s_i] + sum_k moment_coeffs[k] B_k, B_k the scalars of `Moments`.
+    """E_i = species_coeffs[s_i] + sum_k moment_coeffs[k] B_k, B_k the scalar contractions of moment tensors.
 
-    f_mu(r) = scaling sum_k radial[s_i, s_j, mu, k] T_k(x) (cutoff - r)^2, x = (2 r - inner - cutoff) / (cutoff - inner),
-    zero beyond the cutoff; below `inner` the Chebyshev polynomials go on. Shapeev, Multiscale Model. Simul. 14, 1153
-    (2016); Novikov et al., Mach. Learn.: Sci. Technol. 2, 025002 (2021).
+    M_(mu,nu) = sum_j f_mu(r_ij) u_ij (x) ... (x) u_ij (nu times),   u_ij = r_ij / r_ij,
+    f_mu(r) = scaling sum_k radial[s_i, s_j, mu, k] T_k(x) (cutoff - r)^2,  x = (2 r - inner - cutoff)/(cutoff - inner),
 
-    params: "radial" (S, S, mu, k), indexed by the centre's species first; "scaling" (); "species_coeffs" (S,) eV and
-    "moment_coeffs" (scalars,) eV, in which the energy is linear; perhaps "active_set" (n, n), see
-    `mtp_grade`, which takes no part in the energy.
+    zero beyond the cutoff; below `inner` the Chebyshev polynomials T_k go on. Shapeev, Multiscale Model. Simul. 14,
+    1153 (2016); Novikov et al., Mach. Learn.: Sci. Technol. 2, 025002 (2021). f_mu(r; s_i, s_j) is not symmetric.
+
+    Parameters: "radial" (S, S, mu, k), the centre's species first; "scaling" (); "species_coeffs" (S,) eV and
+    "moment_coeffs" (scalars,) eV, in which the energy is linear; with `selection`, "active_set" (n, n), which takes no
+    part in the energy: it tells how far a structure is from those of the training, see `grades`.
 
     Args:
-        species: atomic numbers, in the order of the file's types.
+        species: atomic numbers, in the order of the species axes of the parameters (of the file's types).
         cutoff: Å ("max_dist").
-        inner: Å ("min_dist").
+        inner: Å, about the shortest distance that occurs ("min_dist").
         radial_size: number of Chebyshev polynomials.
-        moments: the tables.
+        level: which contractions there are, an even number from 2 to 28; the larger, the more.
+        tables: contractions of a file whose tables are not those of a level; `level` is then not used and 0.
+        selection: atomic numbers of the species for which the active set was selected; () where there is none.
     """
 
     species: tuple[int, ...]
-    cutoff: float
-    inner: float
-    radial_size: int
-    moments: Moments
+    cutoff: float = 5.0
+    inner: float = 2.0
+    radial_size: int = 8
+    level: int = 16
+    tables: Moments | None = None
+    selection: tuple[int, ...] = ()
+
     block: ClassVar[int] = 16
 
     def __post_init__(self):
+        s = len(self.species)
+        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
+            raise ValueError(f"MTP.species must be different atomic numbers; got {self.species}.")
         if not 0 <= self.inner < self.cutoff < float("inf"):
             raise ValueError(f"MTP needs 0 <= inner < cutoff, in Å; got inner={self.inner}, cutoff={self.cutoff}.")
-        if self.radial_size < 1:
-            raise ValueError(f"MTP.radial_size is a number of polynomials, at least 1; got {self.radial_size}.")
+        if not 1 <= self.radial_size <= 1000:
+            raise ValueError(f"MTP.radial_size is a number of polynomials, 1 to 1000; got {self.radial_size}.")
+        if (self.level not in LEVELS) if self.tables is None else (self.level != 0):
+            raise ValueError(f"MTP.level must be an even number from 2 to 28, or 0 with tables; got {self.level}.")
+
+        if self.selection and not set(self.species) <= set(self.selection):
+            raise ValueError(f"MTP.selection {self.selection} must hold all species, {self.species}.")
 
     @property
-    def linear_parameters(self) -> tuple[str, ...]:
-        """Names of the parameters in which the energy is linear, the others being fixed."""
-        return ("species_coeffs", "moment_coeffs")
+    def moments(self) -> Moments:
+        """The tables of the contractions."""
+        return level_moments(self.level) if self.tables is None else self.tables
+
+    @property
+    def size(self) -> int:
+        """n, the number of all coefficients, of all species of the selection where there is one."""
+        s = len(self.selection or self.species)
+        return s * s * self.moments.radial_count * self.radial_size + s + len(self.moments.scalars)
+
+    def linear_parameters(self, params: Params) -> Params:
+        """Return those parameters in which the energy is linear while the others stay as they are."""
+        return {name: params[name] for name in ("species_coeffs", "moment_coeffs")}
 
     def init(self, key: Array, dtype=float) -> Params:
-        """Return random parameters: radial functions of order 1, and small energies."""
-        s, radial, linear = len(self.species), *jax.random.split(key)
-        shape = (s, s, self.moments.radial_count, self.radial_size)
+        """Draw starting parameters: radial functions of order one, small energies, an empty active set (1e-6 I)."""
+        s, (radial, linear) = len(self.species), jax.random.split(key)
+        moments = self.moments
         decay = jnp.asarray(0.5 ** np.arange(self.radial_size), dtype)
-        return {
-            "radial": jax.random.normal(radial, shape, dtype) * decay,
+        params = {
+            "radial": jax.random.normal(radial, (s, s, moments.radial_count, self.radial_size), dtype) * decay,
             "scaling": jnp.asarray(1.0 / self.cutoff**2, dtype),
             "species_coeffs": jnp.zeros(s, dtype),
-            "moment_coeffs": 0.01 * jax.random.normal(linear, (len(self.moments.scalars),), dtype),
+            "moment_coeffs": 0.01 * jax.random.normal(linear, (len(moments.scalars),), dtype),
         }
+        if self.selection:
+            params["active_set"] = 1e-6 * jnp.eye(self.size, dtype=dtype)
+        return params
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
         """Return the energy of every atom, (n,) eV."""
-        return params["species_coeffs"][graph.species] + self.descriptors(params, graph) @ params["moment_coeffs"]
+        contractions = weighted_scalars(self.moments, self._basic(params, graph), params["moment_coeffs"])
+        return params["species_coeffs"][graph.species] + contractions
 
     def descriptors(self, params: Params, graph: Graph) -> Array:
         """Return the scalars B_k of every atom, (n, scalars)."""
-        near = graph.within(self.cutoff)
-        return scalar_moments(self.moments, self.radial_functions(params, near), direction(*near.planes))
+        return scalars(self.moments, self._basic(params, graph)).T
 
-    def radial_functions(self, params: Params, graph: Graph) -> Array:
-        """Return f_mu of every edge, (n, mu, M)."""
+    def grades(self, params: Params, graph: Graph) -> Array:
+        """Return the extrapolation grade of every neighbourhood, (n,); above 1 it extrapolates, see `mtp_grade`."""
+        return grade(params["active_set"], self.coefficient_gradients(params, graph))
+
+    def coefficient_gradients(self, params: Params, graph: Graph) -> Array:
+        """Return the derivatives of every site energy with respect to all coefficients, (n, size), see `mtp_grade`."""
+        return coefficient_gradients(self, params, graph)
+
+    def _basic(self, params: Params, graph: Graph) -> Array:
+        near = graph.within(self.cutoff)
+        f = self.mixed(params["radial"], self.polynomials(params, near), near)
+        return basic_moments(self.moments, f, direction(*near.planes))
+
+    def polynomials(self, params: Params, graph: Graph) -> Array:
+        """Return scaling T_k(x) (cutoff - r)^2 of every edge, (n, k, M)."""
         distance = length(*graph.planes)
         r = jnp.minimum(distance, self.cutoff)
         x = (2.0 * r - (self.inner + self.cutoff)) * (1.0 / (self.cutoff - self.inner))
@@ -83,20 +126,27 @@ class MTP(Potential):
         t.append(x * t[0])
         while len(t) < self.radial_size:
             t.append(2.0 * x * t[-1] - t[-2])
-        planes = jnp.stack(t[: self.radial_size], axis=1)  # (n, k, M)
-        c = params["radial"]
+        return jnp.stack(t[: self.radial_size], axis=1)
+
+    def mixed(self, radial: Array, planes: Array, graph: Graph) -> Array:
+        """Return f_mu of every edge, (n, mu, M), given the polynomials (n, k, M)."""
         if len(self.species) == 1:
-            return jnp.einsum("uk,nkm->num", c[0, 0], planes, precision="highest")
-        own = c[graph.species]  # (n, S, mu, k)
-        out = jnp.zeros((), planes.dtype)
-        for s in range(len(self.species)):
-            mine = jnp.where((graph.neighbor_species == s)[:, None], planes, jnp.zeros((), planes.dtype))
-            out = out + jnp.einsum("nuk,nkm->num", own[:, s], mine, precision="highest")
-        return out
+            return jnp.einsum("uk,nkm->num", radial[0, 0], planes, precision="highest")
+        own = radial[graph.species]  # (n, S, mu, k)
+        zero = jnp.zeros((), planes.dtype)
+        parts = [
+            jnp.einsum(
+                "nuk,nkm->num",
+                own[:, s],
+                jnp.where((graph.neighbor_species == s)[:, None], planes, zero),
+                precision="highest",
+            )
+            for s in range(len(self.species))
+        ]
+        return sum(parts[1:], parts[0])
 
     def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["MTP", Params]:
-        """Slice the coefficients; an active set, which belongs to all species, is left behind."""
+        """Return the potential and parameters for some of its species; the active set stays that of all species."""
         keep = np.array(subset(self.species, species))
-        kept = {k: v for k, v in params.items() if k != "active_set"}
-        kept |= {"radial": params["radial"][keep][:, keep], "species_coeffs": params["species_coeffs"][keep]}
-        return replace(self, species=tuple(species)), kept
+        kept = {"radial": params["radial"][keep][:, keep], "species_coeffs": params["species_coeffs"][keep]}
+        return replace(self, species=tuple(species)), params | kept
