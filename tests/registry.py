@@ -75,6 +75,15 @@ def _nep(species=(14, 6), cls="NEP", **options) -> Case:
     return Case(potential, potential.init(jax.random.key(1)), system, free=potential.local)
 
 
+def _mtp() -> Case:
+    from jaxmlp.potentials.mtp import MTP
+
+    potential = MTP((14, 6), cutoff=4.5, inner=1.5, radial_size=6, level=12)
+    params = potential.init(jax.random.key(3))
+    params["moment_coeffs"] = 0.3 * jax.random.normal(jax.random.key(4), params["moment_coeffs"].shape)
+    return Case(potential, params, rattled((14, 6), 2.6))
+
+
 def _tersoff() -> Case:
     """Silicon (T3) of Tersoff, PRB 38, 9902 (1988), and a second element of slightly other size."""
     from jaxmlp.potentials.tersoff import PAIR, TRIPLET, tersoff
@@ -132,12 +141,42 @@ def _bonded(kind: str) -> Case:
     return Case(cls((6,), atoms), params, rattled((6,), 1.7), labelled=True)
 
 
+def _ace(inner: str) -> Case:
+    """Two species, functions of ranks 1 to 5, two embeddings, cores near enough to repel."""
+    from jaxmlp.potentials import ace
+
+    functions = []
+    for own in range(2):
+        block = [((mu,), (n,), (0,), (), ()) for mu in range(2) for n in (1, 2, 3)]
+        block += [((0, 1), (1, 2), (l, l), (), ()) for l in range(4)]
+        block += [((own, 1, 0), (1, 1, 2), (1, 2, 3), (3,), ()), ((0, 0, 1), (1, 2, 2), (2, 2, 2), (2,), ())]
+        block += [((0, 0, 1, 1), (1, 1, 2, 1), (1, 2, 2, 1), (k, k), ()) for k in (1, 2, 3)]
+        block += [((0, 0, 1, own, 1), (1, 2, 1, 1, 1), (1, 1, 2, 1, 1), (2, 2, 1), ())]
+        functions.append(tuple(block))
+    families = [["ChebExpCos", "ChebPow"], ["ChebPow", "SBessel"]]
+    near = {"inner_cutoff": 2.0, "inner_width": 0.6} if inner != "density" else {}
+    bonds = tuple(tuple(ace.ACEBond(f, 3, 3.0, 4.5, 0.5, **near) for f in row) for row in families)
+    embeddings = (
+        ace.ACEEmbedding("FinnisSinclairShiftedScaled", (1.0, 0.5), (1.0, 0.5), 4.0, 3.0),
+        ace.ACEEmbedding("FinnisSinclair", (1.0, 0.7), (1.0, 0.6), 5.0, 3.0),
+    )
+    potential = ace.ACE((14, 8), bonds, embeddings, tuple(functions), n_max=2, l_max=3, inner=inner)
+    params = potential.init(jax.random.key(2))
+    core = (
+        0.2 * np.ones((2, 2, 2))
+        if inner == "zbl"
+        else np.array([[[30.0, 1.0], [25.0, 0.9]], [[25.0, 0.9], [20.0, 0.8]]])
+    )
+    return Case(potential, params | {"core": jax.numpy.asarray(core)}, rattled((14, 8), 2.3), smooth=True)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard-jones-truncated": lambda: _lennard_jones("truncated"),
     "lennard-jones-force-shifted": lambda: _lennard_jones("force-shifted"),
     "lennard-jones-tail": lambda: _lennard_jones("truncated", tail=True),
     "stillinger-weber": _silicon,
     "tersoff": _tersoff,
+    "mtp": _mtp,
     "morse": _morse,
     "zbl": _zbl,
     "eam-alloy": _eam,
@@ -149,5 +188,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "nep4-zbl": lambda: _nep(zbl=(1.5, 3.5, 3.8)),
     "qnep-ewald": lambda: _nep(cls="qNEP", mode=1),
     "qnep-real-space": lambda: _nep(cls="qNEP", mode=3),
+    "ace": lambda: _ace("density"),
+    "ace-distance": lambda: _ace("distance"),
+    "ace-zbl": lambda: _ace("zbl"),
     "nep4-edge-mixing": lambda: _nep((14, 6, 8), mixing="edge", l_max=6),
 }

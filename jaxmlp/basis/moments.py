@@ -1,18 +1,20 @@
 """Moment tensors of an atom's environment and their contractions, Shapeev, Multiscale Model. Simul. 14, 1153 (2016).
 
 The components of the tensors M_(mu,nu) = sum_j f_mu(r_j) u_j (x) ... (x) u_j (nu times) are contracted to scalars by a
-list of products, m_t += mult m_p m_q. Products whose factors are complete are done together, so that a list of 10^5
-products is a handful of gathers, multiplications and sorted sums, with the atoms along the contiguous axis.
+list of products, m_t += mult m_p m_q. Products whose factors are complete are done together, with the atoms along the
+contiguous axis.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache, reduce
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from jaxmlp.basis.products import Sums, bilinear, tabulate
 
 Basic = tuple[int, int, int, int]  # mu, and the powers of x, y and z
 Times = tuple[int, int, int, int]  # p, q, multiplicity, t
@@ -31,9 +33,9 @@ class Moments:
         ValueError: a moment that is used before it is complete, never made, or not numbered in order.
     """
 
-    basic: tuple[Basic, ...]
-    times: tuple[Times, ...]
-    scalars: tuple[int, ...]
+    basic: tuple[Basic, ...] = field(repr=False)
+    times: tuple[Times, ...] = field(repr=False)
+    scalars: tuple[int, ...] = field(repr=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -44,6 +46,8 @@ class Moments:
         if any(len(row) != 4 or min(row) < 0 for row in self.basic) or any(len(row) != 4 for row in self.times):
             raise ValueError("rows of the tables are (mu, a, b, c) and (p, q, mult, t), not negative but for mult.")
         count = self.count
+        if max(sum(row[1:]) for row in self.basic) > 32 or self.count > len(self.basic) + len(self.times):
+            raise ValueError("tensors have at most 32 indices, and every moment beyond the basic ones is a product.")
         made = [True] * len(self.basic) + [False] * (count - len(self.basic))
         used = [False] * count
         for k, (p, q, _, t) in enumerate(self.times):
@@ -71,53 +75,67 @@ class Moments:
         return max(row[0] for row in self.basic) + 1
 
 
-class _Wave(NamedTuple):
-    """Products that can be done together: factors (rows so far), multiplicities, and which new row each adds to."""
-
-    p: np.ndarray
-    q: np.ndarray
-    mult: np.ndarray
-    target: np.ndarray
-    size: int
-
-
 class _Program(NamedTuple):
-    """What `moments` does: monomials, the place of every basic moment, waves, and the rows of the scalars."""
+    """How scalars are made from basic moments, and derivatives of a sum of scalars from the end backwards.
+
+    Rows of moments are ordered by depth (a product is one deeper than its deeper factor).
+
+    Args:
+        monomials: powers of x, y, z, by degree.
+        leading: of these, how many are needed with f_mu, for each mu.
+        basic: place of every basic moment among the sums of f_mu times monomials.
+        scalars: rows of the scalars.
+        forward: products of each depth, from the rows before.
+        backward: for each depth, the last but one first: from derivatives by the rows behind, and factors.
+        start: first row of each depth.
+    """
 
     monomials: tuple[tuple[int, int, int], ...]
-    shells: tuple[int, ...]  # monomials needed with f_mu, for each mu: the leading ones
+    leading: tuple[int, ...]
     basic: np.ndarray
-    waves: tuple[_Wave, ...]
     scalars: np.ndarray
+    forward: tuple[Sums, ...]
+    backward: tuple[Sums, ...]
+    start: np.ndarray
 
 
 @lru_cache(maxsize=64)
 def _compiled(tables: Moments) -> _Program:
-    wanted = sorted({row[1:] for row in tables.basic}, key=lambda abc: (sum(abc), abc))
-    degree = max(sum(abc) for abc in wanted)
-    monomials = tuple(abc for abc in _monomials(degree))
+    degree = max(sum(row[1:]) for row in tables.basic)
+    monomials = tuple(_monomials(degree))
     place = {abc: k for k, abc in enumerate(monomials)}
-    shells = tuple(
-        max((place[row[1:]] + 1 for row in tables.basic if row[0] == mu), default=0)
-        for mu in range(tables.radial_count)
-    )
-    start = np.concatenate([[0], np.cumsum(shells)])
-    basic = np.array([start[row[0]] + place[row[1:]] for row in tables.basic])
+    leading = [0] * tables.radial_count
+    for mu, a, b, c in tables.basic:
+        leading[mu] = max(leading[mu], place[a, b, c] + 1)
+    first = np.cumsum(leading) - leading
+    basic = np.array([first[mu] + place[a, b, c] for mu, a, b, c in tables.basic])
 
-    times = np.array(tables.times, dtype=np.int64).reshape(-1, 4)
     count = tables.count
-    depth = np.zeros(count, dtype=int)
+    depth, terms = np.zeros(count, dtype=int), np.zeros(count, dtype=int)
     for p, q, _, t in tables.times:
         depth[t] = max(depth[t], depth[p] + 1, depth[q] + 1)
-    row = np.empty(count, dtype=int)  # of each moment in the order in which the waves make them
-    row[np.lexsort((np.arange(count), depth))] = np.arange(count)
-    waves = []
-    for d in range(1, int(depth.max()) + 1):
-        mine = times[depth[times[:, 3]] == d]
-        mine = mine[np.argsort(row[mine[:, 3]], kind="stable")]
-        new = np.flatnonzero(depth == d)
-        waves.append(_Wave(row[mine[:, 0]], row[mine[:, 1]], mine[:, 2], row[mine[:, 3]] - row[new].min(), len(new)))
-    return _Program(monomials, shells, basic, tuple(waves), row[np.array(tables.scalars)])
+        terms[t] += 1
+    row = np.empty(count, dtype=int)
+    row[np.lexsort((np.arange(count), terms, depth))] = np.arange(count)
+    start = np.searchsorted(np.sort(depth), np.arange(depth.max() + 2))
+    p, q, mult, t = np.array(tables.times, dtype=int).reshape(-1, 4).T
+    forward, backward = [], []
+    for d in range(1, depth.max() + 1):
+        on = depth[t] == d
+        forward.append(tabulate(start[d + 1] - start[d], row[t[on]] - start[d], row[p[on]], row[q[on]], mult[on]))
+    # dE/dm_p takes mult m_q dE/dm_t from every product, and dE/dm_q likewise; those of deeper rows come first.
+    source, other = np.concatenate([p, q]), np.concatenate([q, p])
+    target, factor = np.tile(t, 2), np.tile(mult, 2)
+    for d in range(depth.max() - 1, -1, -1):
+        on = depth[source] == d
+        behind = row[target[on]] - start[d + 1]
+        backward.append(
+            tabulate(start[d + 1] - start[d], row[source[on]] - start[d], behind, row[other[on]], factor[on])
+        )
+    return _Program(
+        monomials, tuple(leading), basic[np.argsort(row[: len(basic)])], row[np.array(tables.scalars)],
+        tuple(forward), tuple(backward), start,
+    )  # fmt: skip
 
 
 def _monomials(degree: int) -> list[tuple[int, int, int]]:
@@ -125,37 +143,63 @@ def _monomials(degree: int) -> list[tuple[int, int, int]]:
     return [(n - b - c, b, c) for n in range(degree + 1) for b in range(n + 1) for c in range(n - b + 1)]
 
 
-def scalar_moments(tables: Moments, f: Array, u: tuple[Array, Array, Array]) -> Array:
-    """Return the invariants, (n, scalars).
+def basic_moments(tables: Moments, f: Array, u: tuple[Array, Array, Array]) -> Array:
+    """Return the basic moments, one row for each, (basic, n), in an order of their own.
 
     Args:
         f: (n, mu, M) radial functions, zero where there is no neighbour.
         u: components of the unit vectors, three (n, M).
     """
     program = _compiled(tables)
-    planes: dict[tuple[int, int, int], Array] = {(0, 0, 0): jnp.ones_like(u[0])}
-    for a, b, c in program.monomials[1:]:
-        axis = 0 if a else 1 if b else 2  # one factor less is there already
-        less = tuple(n - (k == axis) for k, n in enumerate((a, b, c)))
-        planes[a, b, c] = planes[less] * u[axis]  # type: ignore[index]
+    planes: dict[tuple[int, ...], Array] = {(0, 0, 0): jnp.ones_like(u[0])}
+    for powers in program.monomials[1:]:
+        axis = next(k for k in range(3) if powers[k])  # one factor less is there already
+        planes[powers] = planes[tuple(n - (k == axis) for k, n in enumerate(powers))] * u[axis]
     angular = jnp.stack([planes[abc] for abc in program.monomials], axis=1)  # (n, L, M)
     parts = [
         jnp.einsum("nm,nlm->nl", f[:, mu], angular[:, :size], precision="highest")
-        for mu, size in enumerate(program.shells)
+        for mu, size in enumerate(program.leading)
     ]
-    m = jnp.concatenate(parts, axis=1).T[program.basic]  # atoms along the contiguous axis
-    for wave in program.waves:
-        products = m[wave.p] * m[wave.q] * jnp.asarray(wave.mult, m.dtype)[:, None]
-        new = jax.ops.segment_sum(products, wave.target, wave.size, indices_are_sorted=True)
-        m = jnp.concatenate([m, new])
-    return m[program.scalars].T
+    return jnp.concatenate(parts, axis=1).T[program.basic]  # atoms along the contiguous axis
 
 
-def multiplicity(powers: tuple[int, int, int]) -> int:
-    """Return how many components of a symmetric tensor are equal to that with these powers of x, y, z."""
+def scalars(tables: Moments, m: Array) -> Array:
+    """Return the invariants (scalars, n) of basic moments (basic, n)."""
+    program = _compiled(tables)
+    return _all_moments(program, m)[program.scalars]
 
-    def factorial(n: int) -> int:
-        return reduce(lambda a, b: a * b, range(2, n + 1), 1)
 
-    a, b, c = powers
-    return factorial(a + b + c) // (factorial(a) * factorial(b) * factorial(c))
+def scalar_moments(tables: Moments, f: Array, u: tuple[Array, Array, Array]) -> Array:
+    """Return the invariants, (n, scalars), of radial functions f (n, mu, M) and unit vectors, three (n, M)."""
+    return scalars(tables, basic_moments(tables, f, u)).T
+
+
+def _all_moments(program: _Program, m: Array) -> Array:
+    for sums in program.forward:
+        m = jnp.concatenate([m, bilinear(sums, m, m)])
+    return m
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def weighted_scalars(tables: Moments, m: Array, weights: Array) -> Array:
+    """Return sum_k weights[k] B_k, (n,), of basic moments m (basic, n).
+
+    Its derivative is one sweep back over the products, written out because the transpose of a gather is slow on a CPU;
+    the sweep is an ordinary function, so derivatives of every order follow, forward and reverse.
+    """
+    return weights @ scalars(tables, m)
+
+
+@weighted_scalars.defjvp
+def _weighted_scalars_jvp(tables, primals, tangents):
+    program = _compiled(tables)
+    m, weights = primals
+    dm, dw = tangents
+    full = _all_moments(program, m)
+    values = full[program.scalars]
+    own = jnp.zeros((len(full), 1), m.dtype).at[program.scalars, 0].add(weights)
+    slope = jnp.broadcast_to(own[program.start[-2] :], (len(full) - program.start[-2], m.shape[1]))
+    for d, sums in zip(range(len(program.forward) - 1, -1, -1), program.backward, strict=True):
+        here = own[program.start[d] : program.start[d + 1]] + bilinear(sums, slope, full)
+        slope = jnp.concatenate([here, slope])
+    return weights @ values, jnp.sum(slope[: len(m)] * dm, axis=0) + dw @ values
