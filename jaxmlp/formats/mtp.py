@@ -35,8 +35,8 @@ _LISTS = {  # what counts the entries
 def load(path: str | PathLike, species: Sequence[str | int] | None = None) -> tuple[MTP, Params]:
     """Return the potential and the parameters of a trained .mtp or .almtp file, in jax's default floating type.
 
-    The parameters of an .almtp file hold its "active_set" (n, n). The weights and configurations of the learning are
-    not read.
+    The parameters of an .almtp file hold its "active_set" (n, n) and "active_inverse". The weights and configurations
+    of the learning are not read.
 
     Args:
         species: element symbols or atomic numbers of the file's types 0, 1, ...: the file does not name its elements,
@@ -76,14 +76,14 @@ def load(path: str | PathLike, species: Sequence[str | int] | None = None) -> tu
         tables=None if level else tables,
         selection=numbers if mark else (),
     )
-    params = {
+    params: dict = {
         "radial": radial,
         "scaling": values.get("scaling", 1.0),
         "species_coeffs": values["species_coeffs"],
         "moment_coeffs": values["moment_coeffs"],
     }
     if mark is not None:
-        params["active_set"] = _active_set(path, raw, mark.end(), potential.size)
+        params |= _active_set(path, raw, mark.end(), potential.size)
     return potential, {name: jnp.asarray(np.asarray(x, dtype=float)) for name, x in params.items()}
 
 
@@ -200,8 +200,8 @@ def _species(path, species: Sequence[str | int] | None, labels: list[int], count
     return numbers
 
 
-def _active_set(path, raw: bytes, start: int, n: int) -> np.ndarray:
-    """The matrix (n, n) behind the mark: text up to `#`, the matrix row by row, then the transpose of its inverse."""
+def _active_set(path, raw: bytes, start: int, n: int) -> dict[str, np.ndarray]:
+    """The matrix (n, n) and its inverse, behind the mark and text up to `#`: one row by row, one column by column."""
     line = raw[:start].count(b"\n") + 1
     at = raw.find(b"#", start) + 1
     if at == 0 or len(raw) - at < 16 * n * n:
@@ -211,7 +211,7 @@ def _active_set(path, raw: bytes, start: int, n: int) -> np.ndarray:
         error = np.abs(matrix @ inverse.T - np.eye(n)).max()
     if not error < 1e-3:  # also catches nan
         raise FormatError(path, line, f"expected an active set of {n} x {n} numbers, then its inverse; it is none.")
-    return matrix
+    return {"active_set": matrix, "active_inverse": inverse.T}
 
 
 def save(path: str | PathLike, potential: MTP, params: Params) -> None:
@@ -234,7 +234,7 @@ def save(path: str | PathLike, potential: MTP, params: Params) -> None:
             f"the active set is that of {potential.selection}; drop it, or save the unrestricted potential."
         )
     if potential.selection:
-        shapes["active_set"] = (potential.size, potential.size)
+        shapes["active_set"] = shapes["active_inverse"] = (potential.size, potential.size)
     if set(params) != set(shapes):
         raise ValueError(f"the parameters of this MTP are {sorted(shapes)}; got {sorted(params)}.")
     arrays = {name: np.asarray(params[name], dtype=float) for name in shapes}
@@ -243,7 +243,7 @@ def save(path: str | PathLike, potential: MTP, params: Params) -> None:
             raise ValueError(f"params[{name!r}] must be finite, of shape {shapes[name]} here; got shape {x.shape}.")
     content = _text(potential, tables, arrays).encode("ascii")
     if potential.selection:
-        content += _selection(arrays["active_set"])
+        content += _selection(arrays["active_set"], arrays["active_inverse"])
     Path(path).write_bytes(content)
 
 
@@ -274,12 +274,11 @@ def _text(potential: MTP, tables: Moments, arrays: dict[str, np.ndarray]) -> str
     return "\n".join(lines) + "\n"
 
 
-def _selection(matrix: np.ndarray) -> bytes:
+def _selection(matrix: np.ndarray, inverse: np.ndarray) -> bytes:
     """The active set, its inverse, and an empty list of configurations."""
     weights = "".join(
         f"{name}_weight {float(name == 'site_en')}\n" for name in ("energy", "force", "stress", "site_en")
     )
-    inverse = np.linalg.inv(matrix).T
-    numbers = matrix.astype("<f8").tobytes() + inverse.astype("<f8").tobytes()
+    numbers = matrix.astype("<f8").tobytes() + inverse.T.astype("<f8").tobytes()
     head = f"\n#MVS_v1.1\n{weights}weight_scaling 2\n#".encode()
     return head + numbers + b"\n#\n" + b"-1 -1\n" * len(matrix) + b"#\n"

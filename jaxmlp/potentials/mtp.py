@@ -28,8 +28,8 @@ class MTP(Potential):
     1153 (2016); Novikov et al., Mach. Learn.: Sci. Technol. 2, 025002 (2021). f_mu(r; s_i, s_j) is not symmetric.
 
     Parameters: "radial" (S, S, mu, k), the centre's species first; "scaling" (); "species_coeffs" (S,) eV and
-    "moment_coeffs" (scalars,) eV, in which the energy is linear; with `selection`, "active_set" (n, n), which takes no
-    part in the energy: it tells how far a structure is from those of the training, see `grades`.
+    "moment_coeffs" (scalars,) eV, in which the energy is linear; with `selection`, "active_set" (n, n) and its inverse,
+    "active_inverse", which take no part in the energy: see `grades`.
 
     Args:
         species: atomic numbers, in the order of the species axes of the parameters (of the file's types).
@@ -93,6 +93,7 @@ class MTP(Potential):
         }
         if self.selection:
             params["active_set"] = 1e-6 * jnp.eye(self.size, dtype=dtype)
+            params["active_inverse"] = 1e6 * jnp.eye(self.size, dtype=dtype)
         return params
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
@@ -106,7 +107,7 @@ class MTP(Potential):
 
     def grades(self, params: Params, graph: Graph) -> Array:
         """Return the extrapolation grade of every neighbourhood, (n,); above 1 it extrapolates, see `mtp_grade`."""
-        return grade(params["active_set"], self.coefficient_gradients(params, graph))
+        return grade(params["active_inverse"], self.coefficient_gradients(params, graph))
 
     def coefficient_gradients(self, params: Params, graph: Graph) -> Array:
         """Return the derivatives of every site energy with respect to all coefficients, (n, size), see `mtp_grade`."""
