@@ -21,8 +21,8 @@ Factor = tuple[int, int, int, int]  # mu, n (from 1), l, m
 def coupling(ls: tuple[int, ...], lint: tuple[int, ...]) -> dict[tuple[int, ...], float]:
     """Return the generalized Clebsch-Gordan coefficients {(m_1 ... m_r): C} that couple r factors to a scalar.
 
-    Factors are coupled in pairs, (12)(34)(56), the pairs from the left, all with Clebsch-Gordan coefficients; lint are the
-    intermediate angular momenta: L12 | L12 L34 | L12 L34 L1234 | L12 L34 L56 L1234 for ranks 3 to 6.
+    Factors are coupled in pairs, (12)(34)(56), and the pairs from the left, with Clebsch-Gordan coefficients; lint are
+    the intermediate angular momenta: L12 | L12 L34 | L12 L34 L1234 | L12 L34 L56 L1234 for ranks 3 to 6.
 
     Raises:
         ValueError: a number of angular momenta that does not fit, or a coupling that cannot give a scalar.

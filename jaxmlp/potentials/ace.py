@@ -73,8 +73,8 @@ class ACE(Potential):
         rank 1: B = sum_(j of mu) g_n(r_ij);    rank r: B = Re sum_m C_m A_1 A_2 ... A_r
 
     A function (mus, ns, ls, lint, ms) has either intermediate angular momenta lint, which make C the generalized
-    Clebsch-Gordan coefficients (see `basis.cluster.coupling`; B basis, one parameter), or a flat list ms of combinations
-    of m, row after row, each a B of its own with C = 1 (C-tilde basis). ns count from 1.
+    Clebsch-Gordan coefficients (see `basis.cluster.coupling`; B basis, one parameter), or a flat list ms of
+    combinations of m, row after row, each a B of its own with C = 1 (C-tilde basis). ns count from 1.
 
     Parameters (K functions, P densities, N radial functions, S species): c (K, P), radial (S, S, N, L + 1, size), core
     (S, S, 2), prefactor and decay of the core repulsion, E0 (S,). c of densities that a species lacks is not used.
@@ -123,8 +123,8 @@ class ACE(Potential):
         for e in self.embeddings:
             if e.kind not in EMBEDDINGS or not valid_powers(e.weights, e.powers) or not e.core_width > 0:
                 raise ValueError(
-                    f"an ACEEmbedding is one of {EMBEDDINGS} with as many weights as positive powers and core_width > 0; "
-                    f"got {e}."
+                    f"an ACEEmbedding is one of {EMBEDDINGS} with as many weights as positive powers and "
+                    f"core_width > 0; got {e}."
                 )
         if not any(self.functions):
             raise ValueError("ACE.functions are all empty.")
@@ -219,7 +219,8 @@ class ACE(Potential):
     def _embedded(self, t: int, rho: Array) -> Array:
         """sum_p w_p F(rho_p) of central species t, (n,)."""
         e = self.embeddings[t]
-        return sum(w * embed(e.kind, rho[:, p], m) for p, (w, m) in enumerate(zip(e.weights, e.powers, strict=True)))
+        parts = [w * embed(e.kind, rho[:, p], m) for p, (w, m) in enumerate(zip(e.weights, e.powers, strict=True))]
+        return jnp.sum(jnp.stack(parts), axis=0)
 
     def _table(self, name: str, graph: Graph, dtype) -> Array | float:
         values = np.array([[getattr(b, name) for b in row] for row in self.bonds], dtype=float)
@@ -241,7 +242,7 @@ class ACE(Potential):
     def _exact_radial(self, graph: Graph, r: Array) -> Array:
         bonds = [b for row in self.bonds for b in row]
         size = self.radial_size
-        out = None
+        out: Array | None = None
         for family in sorted({b.family for b in bonds}):
             size_here = max(b.size for b in bonds if b.family == family)
             like = next(b for b in bonds if b.family == family)
@@ -251,13 +252,13 @@ class ACE(Potential):
                 return pair_table(np.array(table, float), graph.species, graph.neighbor_species, r.dtype)
 
             g = FAMILIES[family](r, value("cutoff"), value("decay"), value("width"), size_here)
-            g = jnp.stack(g + [jnp.zeros_like(r)] * (size - size_here), axis=1)
+            stacked = jnp.stack(g + [jnp.zeros_like(r)] * (size - size_here), axis=1)
             here = np.array([[b.family == family for b in row] for row in self.bonds])
             if out is None:
-                out = g
+                out = stacked
             else:
                 mine = jnp.asarray(here)[graph.species[:, None], graph.neighbor_species]
-                out = jnp.where(mine[:, None], g, out)
+                out = jnp.where(mine[:, None], stacked, out)
         assert out is not None
         sizes = np.array([[b.size for b in row] for row in self.bonds])
         if (sizes != size).any():
@@ -340,10 +341,7 @@ class ACE(Potential):
                 value = value * smooth_step(x, start, self._inner_width(graph, x))
             return value
 
-        if self.spline:
-            repulsion = jnp.sum(self._splined(phi, graph, r), axis=1)
-        else:
-            repulsion = jnp.sum(phi(r), axis=1)
+        repulsion = jnp.sum(self._splined(phi, graph, r), axis=1) if self.spline else jnp.sum(phi(r), axis=1)
         factors = [smooth_step(repulsion, e.core_cutoff, e.core_width) for e in self.embeddings]
         factor = by_species(jnp.stack(factors, axis=1), graph.species) if len(factors) > 1 else factors[0]
         return energy * factor + repulsion
