@@ -49,7 +49,7 @@ class MTP(Potential):
     tables: Moments | None = None
     selection: tuple[int, ...] = ()
 
-    block: ClassVar[int] = 16
+    block: ClassVar[int] = 8
 
     def __post_init__(self):
         s = len(self.species)

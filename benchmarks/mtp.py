@@ -1,0 +1,111 @@
+"""Moment tensor potentials of levels 16, 20 and 24: energy and forces against motep's C engine.
+
+Microseconds per atom, one core, float64. jaxmlp runs on a given neighbour list (skin 0), motep with its own; motep is
+run in a process of its own, with the Python of `MOTEP_PYTHON` (it may need an environment of its own), in turns.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+from common import SHARED, emit, medians, pin, seconds, setup
+
+FILES = {  # model: elements, crystal
+    "mlip2_cubic_level16": (None, None),
+    "Mo_mlearn": (["Mo"], ("Mo", "bcc", 3.17, 8)),
+    "Si_mlearn": (["Si"], ("Si", "diamond", 5.43, 5)),
+}
+MOTEP = """
+import json, sys, time
+import numpy as np
+from ase import Atoms
+from motep.calculator import MTP
+from motep.io.mlip.mtp import read_mtp
+
+path, structure = sys.argv[1:]
+numbers, positions, cell = np.load(structure).values()
+atoms = Atoms(numbers, positions, cell=cell, pbc=True)
+data = read_mtp(path)
+data.species = sorted(set(numbers.tolist()))
+atoms.calc = MTP(data, engine="cext", mode="run")
+forces, times = atoms.get_forces(), []
+for _ in range(int(3)):
+    atoms.positions += 1e-6
+    start = time.perf_counter()
+    atoms.get_forces()
+    times.append(time.perf_counter() - start)
+np.save(structure + ".forces.npy", forces)
+print(json.dumps(float(np.median(times))))
+"""
+
+
+def structure(name: str, quick: bool):
+    """ASE atoms of about 1,000 (quick: 100) atoms."""
+    from ase import Atoms
+    from ase.build import bulk
+
+    elements, crystal = FILES[name]
+    if crystal is None:
+        case = np.load(SHARED / "mtp" / "cases" / f"{name}.npz")
+        atoms = Atoms(case["c00_numbers"], case["c00_positions"], cell=case["c00_cell"], pbc=True)
+        atoms *= (1, 1, 1) if quick else (3, 3, 3)
+    else:
+        element, lattice, a, repeat = crystal
+        atoms = bulk(element, lattice, a=a, cubic=True) * ((3 if quick else repeat,) * 3)
+    atoms.rattle(0.05, seed=1)
+    return atoms, elements or sorted(set(atoms.get_chemical_symbols()))
+
+
+def main(quick: bool = False) -> None:
+    pin()
+    os.environ.setdefault("NPROC", "1")
+    jax = setup()
+    import tempfile
+
+    import jax.numpy as jnp
+
+    import jaxmlp as jm
+
+    rows = []
+    for name in FILES:
+        atoms, elements = structure(name, quick)
+        system, path = jm.System.from_ase(atoms), SHARED / "mtp" / "models" / f"{name}.mtp"
+        potential, params, species = jm.prepare(*jm.load(path, species=elements), system)
+        search = jm.NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, headroom=0.02)
+        R, box = jnp.asarray(system.R), jnp.asarray(system.box)
+        neighbors = jax.block_until_ready(jax.jit(search)(R, box))
+
+        @jax.jit
+        def forces(params, R, neighbors, potential=potential, box=box, species=species):
+            out = jm.evaluate(potential, params, R, box, jnp.asarray(species), neighbors)
+            return out.energy, out.forces
+
+        def run(forces=forces, params=params, R=R, neighbors=neighbors):
+            return jax.block_until_ready(forces(params, R, neighbors))
+
+        first = seconds(run)
+        ours = medians({"ours": run}, 3)["ours"]
+        n = len(atoms)
+        rows.append({
+            "benchmark": "MTP energy and forces", "system": name, "atoms": n, "code": "jaxmlp", "speedup": 1.0,
+            "us_per_atom": ours / n * 1e6, "first_call_s": first, "slots": search.slots[-1][1],
+        })  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            np.savez(f"{folder}/s.npz", atoms.numbers, atoms.positions, np.array(atoms.cell))
+            command = [os.environ.get("MOTEP_PYTHON", sys.executable), "-c", MOTEP, str(path), f"{folder}/s.npz"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                continue
+            theirs = json.loads(done.stdout.splitlines()[-1])
+            difference = np.abs(np.load(f"{folder}/s.npz.forces.npy") - run()[1]).max()
+        rows.append({
+            "benchmark": "MTP energy and forces", "system": name, "atoms": n, "code": "motep (C)",
+            "us_per_atom": theirs / n * 1e6, "speedup": theirs / ours, "max_force_difference": float(difference),
+        })  # fmt: skip
+    emit(rows)
+
+
+if __name__ == "__main__":
+    main("--quick" in sys.argv)
