@@ -112,9 +112,9 @@ def _compiled(tables: Moments) -> _Program:
 
     count = tables.count
     depth, terms = np.zeros(count, dtype=int), np.zeros(count, dtype=int)
-    for p, q, _, t in tables.times:
-        depth[t] = max(depth[t], depth[p] + 1, depth[q] + 1)
-        terms[t] += 1
+    for left, right, _, product in tables.times:
+        depth[product] = max(depth[product], depth[left] + 1, depth[right] + 1)
+        terms[product] += 1
     row = np.empty(count, dtype=int)
     row[np.lexsort((np.arange(count), terms, depth))] = np.arange(count)
     start = np.searchsorted(np.sort(depth), np.arange(depth.max() + 2))
