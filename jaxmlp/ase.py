@@ -78,11 +78,15 @@ class JaxMLP(Calculator):
         self._neighbors: Neighbors | None = None
 
     @classmethod
-    def from_file(cls, path: str | PathLike, **options) -> "JaxMLP":
-        """Return the calculator of a model file of any known format; options as for the class."""
+    def from_file(cls, path: str | PathLike, *, species: Sequence[str] | None = None, **options) -> "JaxMLP":
+        """Return the calculator of a model file of any known format; options as for the class.
+
+        Args:
+            species: elements of the file's types, for formats that do not name them (MTP).
+        """
         from jaxmlp.formats.detect import load
 
-        return cls(*load(path), **options)
+        return cls(*load(path, **({} if species is None else {"species": species})), **options)
 
     def calculate(
         self,

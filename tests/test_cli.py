@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import ase.io
+import jax
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -13,6 +14,7 @@ import jaxmlp as jm
 from jaxmlp.ase import JaxMLP
 from jaxmlp.cli import main
 from jaxmlp.formats import detect
+from jaxmlp.potentials.mtp import MTP
 from jaxmlp.potentials.stillinger_weber import stillinger_weber_silicon
 
 
@@ -49,6 +51,19 @@ def test_info(run):
     assert "StillingerWeber" in out
     assert "3.77118 Å" in out
     assert "jaxmlp's own" in out
+
+
+def test_elements_of_files_that_name_none(run, folder):
+    potential = MTP((14,), cutoff=4.0, level=4)
+    detect.save(folder / "si.mtp", potential, potential.init(jax.random.key(0)))
+    code, _, err = run("info si.mtp")
+    assert code == 2
+    assert "does not name its elements" in err
+    code, out, _ = run("info si.mtp --species Si")
+    assert code == 0
+    assert "level" in out
+    assert run("evaluate si.mtp si.xyz --species Si")[0] == 0
+    assert run("evaluate si.mtp si.xyz --species Si,C")[0] == 2
 
 
 def test_evaluate_writes_what_the_calculator_gives(run, folder):

@@ -118,7 +118,8 @@ def _compiled(tables: Moments) -> _Program:
     row = np.empty(count, dtype=int)
     row[np.lexsort((np.arange(count), terms, depth))] = np.arange(count)
     start = np.searchsorted(np.sort(depth), np.arange(depth.max() + 2))
-    p, q, mult, t = np.array(tables.times, dtype=int).reshape(-1, 4).T
+    table: np.ndarray = np.array(tables.times, dtype=int).reshape(-1, 4)
+    p, q, mult, t = table[:, 0], table[:, 1], table[:, 2], table[:, 3]
     forward, backward = [], []
     for d in range(1, depth.max() + 1):
         on = depth[t] == d

@@ -10,10 +10,12 @@ from jaxmlp.commands.options import (
     Failed,
     Model,
     Precision,
+    Species,
     Structure,
     console,
     execution,
     read_frames,
+    read_model,
     read_system,
 )
 
@@ -26,6 +28,7 @@ def evaluate(
     ] = None,
     precision: Precision = "double",
     devices: Devices = None,
+    species: Species = None,
 ) -> None:
     """Print energy (eV), largest force (eV/Å) and pressure (GPa) of every frame; errors where files hold references."""
     import ase.io
@@ -36,7 +39,7 @@ def evaluate(
     from jaxmlp.ase import JaxMLP
     from jaxmlp.units import GPa
 
-    calculator = JaxMLP.from_file(model, **execution(precision, devices))
+    calculator = JaxMLP(*read_model(model, species), **execution(precision, devices))
     table = Table(title=f"{model}")
     for column in ("file", "frame", "atoms", "energy (eV)", "eV/atom", "max |F| (eV/Å)", "pressure (GPa)"):
         table.add_column(column, justify="left" if column == "file" else "right")
@@ -85,15 +88,15 @@ def relax(
     steps: Annotated[int, typer.Option(help="largest number of evaluations", min=1)] = 2000,
     precision: Precision = "double",
     devices: Devices = None,
+    species: Species = None,
 ) -> None:
     """Relax atoms, with --cell the cell too, to the nearest minimum; exit code 1 if it is not reached."""
     import numpy as np
 
-    from jaxmlp.formats.detect import load
     from jaxmlp.minimize import minimize
     from jaxmlp.units import GPa
 
-    potential, params = load(model)
+    potential, params = read_model(model, species)
     system = read_system(structure)
     if pressure and not cell:
         raise ValueError("--pressure acts on the cell: give --cell too.")

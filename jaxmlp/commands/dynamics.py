@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jaxmlp.commands.options import BadInput, Devices, Failed, Model, Precision, console, execution, read_system
+from jaxmlp.commands.options import (
+    BadInput,
+    Devices,
+    Failed,
+    Model,
+    Precision,
+    Species,
+    console,
+    execution,
+    read_model,
+    read_system,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,13 +52,13 @@ def md(
     seed: Annotated[int, typer.Option(help="of velocities and thermostat noise")] = 0,
     precision: Precision = "double",
     devices: Devices = None,
+    species: Species = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar")] = False,
 ) -> None:
     """Run molecular dynamics; exit code 1 if it diverges (the last good frame is then in the trajectory)."""
     from jaxmlp import md as dynamics
-    from jaxmlp.formats.detect import load
 
-    potential, params = load(model)
+    potential, params = read_model(model, species)
     if (structure is None) == (restart is None):
         raise BadInput("give either a STRUCTURE to start from or --restart CHECKPOINT to go on.")
     if restart is not None:

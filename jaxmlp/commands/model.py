@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from jaxmlp.commands.options import Failed, Model, console, read_system
+from jaxmlp.commands.options import Failed, Model, Species, console, read_model, read_system
 
 
-def info(model: Model) -> None:
+def info(model: Model, species: Species = None) -> None:
     """Say what a model file holds: format, elements, cutoff (Å), hyper-parameters, number of parameters."""
     import jax
     import numpy as np
@@ -18,7 +18,7 @@ def info(model: Model) -> None:
 
     from jaxmlp.formats import detect
 
-    potential, params = detect.load(model)
+    potential, params = read_model(model, species)
     table = Table(title=str(model), show_header=False)
     leaves = jax.tree.leaves(params)
     rows = {
@@ -31,7 +31,8 @@ def info(model: Model) -> None:
     }
     for field in dataclasses.fields(potential):  # type: ignore[arg-type]
         if field.name not in ("species", "cutoff"):
-            rows[field.name] = str(getattr(potential, field.name))
+            text = str(getattr(potential, field.name))
+            rows[field.name] = text if len(text) <= 400 else f"{text[:400]} ..."
     for name, value in rows.items():
         table.add_row(name, value)
     console().print(table)
@@ -40,11 +41,12 @@ def info(model: Model) -> None:
 def convert(
     model: Model,
     out: Annotated[Path, typer.Argument(help="file to write; its ending decides the format", show_default=False)],
+    species: Species = None,
 ) -> None:
-    """Write a model in another format: .safetensors holds any, .txt (NEP), .sw, .tersoff and .eam.alloy their own."""
+    """Write a model in another format: .safetensors holds any; .txt (NEP), .mtp, .sw, .tersoff ... their own."""
     from jaxmlp.formats import detect
 
-    potential, params = detect.load(model)
+    potential, params = read_model(model, species)
     detect.save(out, potential, params)
     console().print(f"{model} ({detect.recognise(model).name}) -> {out} ({detect.recognise(out).name})")
 
@@ -65,6 +67,7 @@ def check(
     png: Annotated[Path | None, typer.Option(help="draw the card into this PNG file")] = None,
     steps: Annotated[int, typer.Option(help="steps of the runs at constant energy", min=10)] = 1000,
     seed: Annotated[int, typer.Option(help="of random directions and velocities")] = 0,
+    species: Species = None,
 ) -> None:
     """Print a validation card; exit code 1 if a hard test fails.
 
@@ -74,9 +77,8 @@ def check(
     from jaxmlp import check_report
     from jaxmlp.check import SECTIONS
     from jaxmlp.check import check as run
-    from jaxmlp.formats import detect
 
-    potential, params = detect.load(model)
+    potential, params = read_model(model, species)
     system = None if structure is None else read_system(structure)
     out = console()
     with out.status("checking (compilation takes most of the time) ..."):

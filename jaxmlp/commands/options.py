@@ -8,9 +8,16 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jaxmlp.potential import Params, Potential
     from jaxmlp.system import System
 
 Model = Annotated[Path, typer.Argument(help="model file of any known format", show_default=False)]
+Species = Annotated[
+    str | None,
+    typer.Option(
+        help="elements of the file's types, as Si,C: for files that name none (MTP)", show_default="as in the file"
+    ),
+]
 Structure = Annotated[Path, typer.Argument(help="structure file that ASE reads; its last frame", show_default=False)]
 Precision = Annotated[
     Literal["double", "mixed"],
@@ -40,6 +47,18 @@ def console() -> "Console":
 def execution(precision: str, devices: int | None) -> dict[str, Any]:
     """Return the keyword arguments of drivers for these two options."""
     return {"precision": "mixed" if precision == "mixed" else None, "devices": devices}
+
+
+def read_model(path: Path, species: str | None) -> "tuple[Potential, Params]":
+    """Return the potential and the parameters of a model file."""
+    from jaxmlp.formats.detect import load
+
+    return load(path, **load_options(species))
+
+
+def load_options(species: str | None) -> dict[str, Any]:
+    """Return the keyword arguments of `jm.load` for the option --species."""
+    return {} if species is None else {"species": [word.strip() for word in species.split(",")]}
 
 
 def read_frames(path: Path) -> list[Any]:
