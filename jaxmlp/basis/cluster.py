@@ -84,7 +84,7 @@ class ProductGraph(NamedTuple):
     Args:
         factors: the moments used, the first rows.
         levels: products needed as factors of others, added level by level.
-        last: the products asked for, as pairs of rows; row -1 stands for one.
+        last: the products asked for, of at least two factors, as pairs of rows.
     """
 
     factors: tuple[Factor, ...]
@@ -107,13 +107,13 @@ def product_graph(products: list[tuple[Factor, ...]]) -> ProductGraph:
     for p in products:
         for part in _halves(p):
             need(part)
-    row: dict[tuple[Factor, ...], int] = {(f,): k for k, f in enumerate(factors)} | {(): -1}
+    row: dict[tuple[Factor, ...], int] = {(f,): k for k, f in enumerate(factors)}
     levels = []
     for level in range(1, max(nodes.values(), default=0) + 1):
         mine = sorted(p for p, at in nodes.items() if at == level)
         levels.append(_level(mine, row))
         for p in mine:
-            row[p] = len(row) - 1
+            row[p] = len(row)
     return ProductGraph(factors, tuple(levels), _level(products, row))
 
 
@@ -130,13 +130,20 @@ def _level(products, row) -> Level:
 
 
 def products(graph: ProductGraph, re: Array, im: Array) -> Array:
-    """Return the real parts of the products, (products, n), of moments re + i im, (factors, n) each."""
+    """Return the real parts of the products, (products, n), of moments re + i im, (factors, n) each.
+
+    Real and imaginary parts lie side by side in one row: the adjoint of a gather costs by its rows, not their lengths.
+    """
+    n = re.shape[1]
+    x = jnp.concatenate([re, im], axis=1)
     for level in graph.levels:
-        ar, ai, br, bi = re[level.a], im[level.a], re[level.b], im[level.b]
-        re, im = jnp.concatenate([re, ar * br - ai * bi]), jnp.concatenate([im, ar * bi + ai * br])
-    a, b = graph.last
-    if len(a) and (b < 0).any():
-        re = jnp.concatenate([re, jnp.ones_like(re[:1])])
-        im = jnp.concatenate([im, jnp.zeros_like(im[:1])])
-        b = np.where(b < 0, re.shape[0] - 1, b)
-    return re[a] * re[b] - im[a] * im[b]
+        a, b = _rows(x, level.a), _rows(x, level.b)
+        re = a[:, :n] * b[:, :n] - a[:, n:] * b[:, n:]
+        im = a[:, :n] * b[:, n:] + a[:, n:] * b[:, :n]
+        x = jnp.concatenate([x, jnp.concatenate([re, im], axis=1)])
+    a, b = _rows(x, graph.last.a), _rows(x, graph.last.b)
+    return a[:, :n] * b[:, :n] - a[:, n:] * b[:, n:]
+
+
+def _rows(x: Array, index: np.ndarray) -> Array:
+    return x.at[index].get(mode="promise_in_bounds")

@@ -65,7 +65,8 @@ def feature_count(function: Function) -> int:
 @lru_cache(maxsize=32)
 def tables(functions: tuple[tuple[Function, ...], ...]) -> Tables:
     """Return the tables of the functions of every central species."""
-    rows, owner = [], []  # (product, feature, weight)
+    rows: list[tuple[tuple[Factor, ...], int, float]] = []  # product, feature, weight
+    owner: list[int] = []
     for species, block in enumerate(functions):
         for function in block:
             for parameter in terms(function):
