@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nep_reference import evaluate, graph, padded, read_cases
+from nep_reference import evaluate, padded, read_cases
 
 from jaxmlp.formats import mtp
 
