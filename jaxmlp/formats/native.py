@@ -56,6 +56,8 @@ CLASSES: dict[str, str | type] = {
     "ACE": "jaxmlp.potentials.ace",
     "ACEBond": "jaxmlp.potentials.ace",
     "ACEEmbedding": "jaxmlp.potentials.ace",
+    "BPNN": "jaxmlp.potentials.bpnn",
+    "SymmetryFunction": "jaxmlp.basis.symmetry_functions",
     "HarmonicBond": "jaxmlp.potentials.bonded",
     "MorseBond": "jaxmlp.potentials.bonded",
     "HarmonicAngle": "jaxmlp.potentials.bonded",
