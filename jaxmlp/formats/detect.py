@@ -59,6 +59,11 @@ def _is_mtp(head: bytes, path: str | PathLike) -> bool:
     return head.split(b"\n", 1)[0].strip() == b"MTP"
 
 
+def _is_n2p2(head: bytes, path: str | PathLike) -> bool:
+    """Lines of symmetry functions, in a file of any name."""
+    return any(line[:1] == ["symfunction_short"] for line in _lines(head))
+
+
 def _entry(elements: int, numbers: int) -> Callable[[bytes, str | PathLike], bool]:
     """LAMMPS tables: every entry is so many element names, then so many numbers, over any number of lines."""
 
@@ -100,6 +105,7 @@ FORMATS = (
     Format("EAM setfl", "jaxmlp.formats.lammps_eam", _is_setfl, (".alloy", ".setfl"), {"kind": "alloy"}),
     Format("EAM setfl, Finnis-Sinclair", "jaxmlp.formats.lammps_eam", _is_setfl, (".fs",), {"kind": "fs"}),
     Format("EAM funcfl", "jaxmlp.formats.lammps_eam", _is_funcfl, (".eam",), {"kind": "funcfl"}, writes=False),
+    Format("n2p2 or RuNNer (folder with input.nn)", "jaxmlp.formats.n2p2", _is_n2p2, ("input.nn",), writes=False),
     Format("ACE (pacemaker, LAMMPS pace)", "jaxmlp.formats.ace", _is_ace, (".yace", ".ace", ".yaml")),
 )
 
@@ -112,6 +118,8 @@ def recognise(path: str | PathLike) -> Format:
         OSError: the file cannot be read.
     """
     if Path(path).is_dir():
+        if (Path(path) / "input.nn").is_file():
+            return recognise(Path(path) / "input.nn")
         raise FormatError(path, None, f"expected a model file, found a folder. {_known()}")
     with open(path, "rb") as file:
         head = file.read(HEAD)

@@ -1,6 +1,7 @@
 """Folders of n2p2 and RuNNer: input.nn, scaling.data and weights.ZZZ.data for every element ZZZ."""
 
 import re
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 
@@ -176,7 +177,7 @@ def _function(line: Words, species, cutoff_type: int, alpha: float) -> tuple[int
     angles = (values.pop("from", 0.0), values.pop("to", 0.0))
     if core:
         low, high = angles
-        if kind in (21, 22, 24, 25) and (low >= high or not (low >= 0 and high <= 180 or low + high in (0, 360))):
+        if kind in (21, 22, 24, 25) and (low >= high or not ((low >= 0 and high <= 180) or low + high in (0, 360))):
             line.refuse("an angular interval in [0, 180], or centred on 0 or 180")
         cutoff_type = alpha = 0
     try:
@@ -229,11 +230,11 @@ def _weights(folder: Path, potential: BPNN, t: int) -> tuple[tuple, tuple]:
     while (line := reader.next_or_none()) is not None:
         values.append(line.expect_float(0, "a weight"))
     sizes = (len(potential.functions[t]), *potential.nodes[t], 1)
-    wanted = sum(i * o + o for i, o in zip(sizes, sizes[1:]))
+    wanted = sum(i * o + o for i, o in pairwise(sizes))
     if len(values) != wanted:
         raise FormatError(file, reader.at, f"expected {wanted} weights for layers {sizes}, found {len(values)}.")
     weights, biases, at = [], [], 0
-    for i, o in zip(sizes, sizes[1:]):
+    for i, o in pairwise(sizes):
         weights.append(jnp.asarray(np.reshape(values[at : at + i * o], (i, o)).T))
         biases.append(jnp.asarray(np.array(values[at + i * o : at + i * o + o])))
         at += i * o + o
