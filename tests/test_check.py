@@ -17,7 +17,6 @@ from jaxmlp.check import SECTIONS, Card, Line, check
 from jaxmlp.potentials.stillinger_weber import stillinger_weber_silicon
 from jaxmlp.structures import example_system
 
-
 pytestmark = pytest.mark.xdist_group("check")  # one worker makes the fixture, once
 
 

@@ -6,7 +6,6 @@ import pytest
 from jaxmlp import demo
 from jaxmlp.properties import rdf
 
-
 pytestmark = pytest.mark.xdist_group("demo")  # one worker makes the fixture, once
 
 
