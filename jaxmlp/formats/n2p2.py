@@ -34,6 +34,7 @@ ARGUMENTS = {
     24: "left cutoff from to core", 25: "left cutoff from to core",
 }  # fmt: skip
 CORE = re.compile(r"p[1-4]a?|e")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def load(
@@ -101,10 +102,11 @@ def load(
         number("scale_min_short", 0.0),
         number("scale_max_short", 1.0),
         "normalize_nodes" in lines,
-        *units,
-        number("mean_energy", 0.0),
-        conv_energy,
-        number("conv_length", 1.0),
+        length_unit=units[0],
+        energy_unit=units[1],
+        mean_energy=number("mean_energy", 0.0),
+        conv_energy=conv_energy,
+        conv_length=number("conv_length", 1.0),
     )
     offsets = np.zeros(count)
     for line in lines.get("atom_energy", []):
@@ -160,10 +162,12 @@ def _function(line: Words, species, cutoff_type: int, alpha: float) -> tuple[int
     names = ARGUMENTS[kind].split()
     needed = [n for n in names if n[0] != "["]
     what = f"`symfunction_short <element> {kind} {' '.join(names)}`"
-    if not len(needed) <= len(line) - 3 <= len(names):
+    if len(line) - 3 < len(needed):
         line.refuse(what)
     elements, values, core = [], {}, ""
-    for k, name in enumerate(names[: len(line) - 3], start=3):
+    for k, name in enumerate(names, start=3):  # n2p2 ignores what follows: published files have remarks there
+        if name[0] == "[" and not (k < len(line) and _NUMBER.fullmatch(line[k])):
+            break
         if name == "E":
             elements.append(_element(line, k))
         elif name == "core":
