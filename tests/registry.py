@@ -84,6 +84,20 @@ def _mtp() -> Case:
     return Case(potential, params, rattled((14, 6), 2.6))
 
 
+def _bpnn() -> Case:
+    from jaxmlp.basis.symmetry_functions import SymmetryFunction
+    from jaxmlp.potentials.bpnn import BPNN
+
+    functions = (
+        SymmetryFunction(2, (6,), 4.3, eta=0.3, shift=1.0, cutoff_type=2),
+        SymmetryFunction(2, (14,), 4.3, eta=0.3, shift=1.0, cutoff_type=2),
+        SymmetryFunction(3, (6, 14), 3.9, eta=0.05, lambd=-1.0, zeta=2.0, cutoff_type=2),
+        SymmetryFunction(9, (14, 14), 3.9, eta=0.05, zeta=4.0, cutoff_type=2),
+    )
+    potential = BPNN((14, 6), (functions, functions[:3]), ((5,), (4,)), (("t", "l"), ("t", "l")))
+    return Case(potential, potential.init(jax.random.key(5)), rattled((14, 6), 2.6))
+
+
 def _tersoff() -> Case:
     """Silicon (T3) of Tersoff, PRB 38, 9902 (1988), and a second element of slightly other size."""
     from jaxmlp.potentials.tersoff import PAIR, TRIPLET, tersoff
@@ -177,6 +191,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "stillinger-weber": _silicon,
     "tersoff": _tersoff,
     "mtp": _mtp,
+    "bpnn": _bpnn,
     "morse": _morse,
     "zbl": _zbl,
     "eam-alloy": _eam,
