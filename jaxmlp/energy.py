@@ -23,7 +23,7 @@ from jaxmlp.neighbors.search import Neighbors, NeighborSearch
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System, species_index
 
-SITE_QUANTITIES = ("site_energies", "descriptors", "charges", "born_effective_charges", "site_tensors")
+SITE_QUANTITIES = ("site_energies", "descriptors", "charges", "born_effective_charges", "site_tensors", "grades")
 
 EnergyFn = Callable[[Array, Array | None, Params], Array]
 
