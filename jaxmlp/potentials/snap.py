@@ -1,0 +1,286 @@
+"""Spectral neighbour analysis potentials (SNAP): energies linear or quadratic in bispectrum components."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxmlp.basis.bispectrum import Bispectrum, invariants, weighted_invariants
+from jaxmlp.basis.edges import direction, length
+from jaxmlp.basis.harmonics import real_harmonics
+from jaxmlp.basis.hypersphere import radial_harmonics
+from jaxmlp.basis.species import pair_values, subset
+from jaxmlp.neighbors.graph import Graph
+from jaxmlp.potential import Params, Potential
+
+LARGEST = 20  # of twojmax; the number of components grows as its cube
+
+
+@dataclass(frozen=True)
+class SNAP(Potential):
+    """E_i = constant + sum_k linear_k B_k + sum_(k<l) q_kl B_k B_l + 1/2 sum_k q_kk B_k^2, B_k bispectrum components of
+
+        rho_i(x) = delta(x - x_0) + sum_j f(r_ij) w_j delta(x - x_ij),
+
+    a density on the sphere in four dimensions: x_0 its pole, x_ij = (cos theta, u_ij sin theta) with
+    theta = rfac0 pi (r - rmin0) / (rc_ij - rmin0), u_ij = r_ij / r. f falls from 1 to 0 at rc_ij = rcutfac (R_i + R_j). The
+    names are those of LAMMPS. Thompson et al., J. Comput. Phys. 285, 316 (2015); quadratic: Wood and Thompson, J. Chem.
+    Phys. 148, 241721 (2018); chemflag: Cusentino, Wood and Thompson, J. Phys. Chem. A 124, 5456 (2020).
+
+    B_(j1 j2 j) = (j + 1) < rho_j1 rho_j2 rho_j > in terms of the means of `basis.bispectrum`, for 0 <= j2 <= j1 <= j <=
+    twojmax (doubled angular momenta) with j1 + j2 + j even and j <= j1 + j2. No list of Clebsch-Gordan coefficients is needed.
+
+    Parameters: "weight" (S,); "constant" (S,) eV and "linear" (S, K), the energy is linear in both, and in "quadratic"
+    (S, K (K + 1) / 2), the upper triangle of q row by row, if quadraticflag. Order of the components: j1, j2, j; with chemflag
+    the triples of elements come before. `components` lists them.
+
+    Args:
+        species: atomic numbers.
+        radii: R, Å, one for each species.
+        rcutfac: factor of the sums of radii.
+        twojmax: highest doubled angular momentum.
+        rfac0: how far towards the other pole the largest distance lies.
+        rmin0: Å, the distance that lies at the pole.
+        switchflag: f is (cos(pi (r - rmin0) / (rc_ij - rmin0)) + 1) / 2; if not, it is a step at rc_ij.
+        bzeroflag: components of an isolated atom are subtracted.
+        quadraticflag: products of components too.
+        chemflag: one density for every element, and components of all triples of elements.
+        bnormflag: components are not multiplied by j + 1; None takes chemflag.
+        wselfallflag: with chemflag, the atom itself is in the density of every element, not only of its own.
+        sinner, dinner: Å, one for each species, or (): f goes to zero below sinner over the half width dinner (switchinnerflag).
+        densities: with chemflag, the elements of the components, if they are more than `species`; () otherwise.
+    """
+
+    species: tuple[int, ...]
+    radii: tuple[float, ...]
+    rcutfac: float = 4.7
+    twojmax: int = 6
+    rfac0: float = 0.99363
+    rmin0: float = 0.0
+    switchflag: bool = True
+    bzeroflag: bool = True
+    quadraticflag: bool = False
+    chemflag: bool = False
+    bnormflag: bool | None = None
+    wselfallflag: bool = False
+    sinner: tuple[float, ...] = ()
+    dinner: tuple[float, ...] = ()
+    densities: tuple[int, ...] = ()
+
+    block: ClassVar[int] = 16
+
+    def __post_init__(self):
+        s = len(self.species)
+        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
+            raise ValueError(f"SNAP.species must be different atomic numbers; got {self.species}.")
+        if len(self.radii) != s or not all(0 < r < 100 for r in self.radii):
+            raise ValueError(f"SNAP.radii must be {s} positive distances in Å, one for each species; got {self.radii}.")
+        if not 0 < self.rcutfac < 1000 or not 0 <= self.twojmax <= LARGEST:
+            raise ValueError(
+                f"SNAP needs rcutfac above 0 and twojmax from 0 to {LARGEST}; got {self.rcutfac} and {self.twojmax}."
+            )
+        shortest = 2 * self.rcutfac * min(self.radii)
+        if not 0 < self.rfac0 <= 1 or not 0 <= self.rmin0 < shortest:
+            raise ValueError(
+                f"SNAP needs 0 < rfac0 <= 1 and 0 <= rmin0 < {shortest:g} Å, the shortest cutoff; got {self.rfac0} and "
+                f"{self.rmin0}."
+            )
+        if (
+            len(self.sinner) != len(self.dinner)
+            or len(self.sinner) not in (0, s)
+            or not all(d > 0 for d in self.dinner)
+        ):
+            raise ValueError(
+                f"SNAP.sinner and SNAP.dinner (positive) go together, one for each species; got {self.sinner} and {self.dinner}."
+            )
+        if self.densities and not (self.chemflag and set(self.species) <= set(self.densities)):
+            raise ValueError("SNAP.densities goes with chemflag and holds all species.")
+
+    @property
+    def cutoff(self) -> float:  # type: ignore[override]
+        """Å, the largest of the pairs' cutoffs."""
+        return 2 * self.rcutfac * max(self.radii)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers of the densities that components are made of; one of them, 0, for all without chemflag."""
+        return (self.densities or self.species) if self.chemflag else (0,)
+
+    @property
+    def components(self) -> tuple[tuple[int, ...], ...]:
+        """Every component: the places of its three elements in `elements`, then j1, j2 and j."""
+        return _components(len(self.elements), self.twojmax)
+
+    def linear_parameters(self, params: Params) -> Params:
+        """Return those parameters in which the energy is linear while the others stay as they are."""
+        return {name: params[name] for name in ("constant", "linear", "quadratic") if name in params}
+
+    def init(self, key: Array, dtype=float) -> Params:
+        """Draw starting parameters: weights 1, small energies."""
+        s, k = len(self.species), len(self.components)
+        linear, quadratic = jax.random.split(key)
+        # Components are of order 1 to 1000, growing with the degrees.
+        scale = jnp.asarray([0.01 / (1 + c[-1]) ** 2 for c in self.components], dtype)
+        params = {
+            "weight": jnp.ones(s, dtype),
+            "constant": jnp.zeros(s, dtype),
+            "linear": scale * jax.random.normal(linear, (s, k), dtype),
+        }
+        if self.quadraticflag:
+            a, b = np.triu_indices(k)
+            params["quadratic"] = 0.1 * scale[a] * scale[b] * jax.random.normal(quadratic, (s, len(a)), dtype)
+        return params
+
+    def site_energies(self, params: Params, graph: Graph) -> Array:
+        """Return the energy of every atom, (n,) eV."""
+        tables, which, factor = _tables(len(self.elements), self.twojmax, self._norm)
+        c = self._density(params, graph)
+        one = len(self.species) == 1
+        linear, constant = params["linear"], params["constant"]  # of every species
+        if not self.quadraticflag:
+            # Components that are equal by symmetry share an invariant, and the isolated atom's are a constant.
+            weights = jnp.zeros((len(linear), len(tables.triples)), c.dtype).at[:, which].add(linear * factor)
+            constant = constant - jnp.sum(linear * self._isolated(linear.dtype), axis=1)
+            energy = weighted_invariants(tables, c, weights if one else weights[graph.species])
+            return constant[graph.species] + energy
+        b = self._components(params, graph, c)
+        k = b.shape[1]
+        symmetric = np.zeros((k, k), dtype=int)
+        symmetric[np.triu_indices(k)] = np.arange(k * (k + 1) // 2)
+        symmetric = np.maximum(symmetric, symmetric.T)
+        q = params["quadratic"][:, symmetric]  # (S, K, K)
+        if one:
+            slope = linear[0] + 0.5 * jnp.einsum("nk,kl->nl", b, q[0], precision="highest")
+        else:
+            slope = linear[graph.species] + 0.5 * sum(
+                jnp.where((graph.species == t)[:, None], jnp.einsum("nk,kl->nl", b, q[t], precision="highest"), 0.0)
+                for t in range(len(self.species))
+            )
+        return constant[graph.species] + jnp.sum(slope * b, axis=1)
+
+    def descriptors(self, params: Params, graph: Graph) -> Array:
+        """Return the bispectrum components of every atom, (n, K), as LAMMPS' compute sna/atom gives them."""
+        return self._components(params, graph, self._density(params, graph))
+
+    def _components(self, params: Params, graph: Graph, c: Array) -> Array:
+        tables, which, factor = _tables(len(self.elements), self.twojmax, self._norm)
+        isolated = self._isolated(c.dtype)
+        return invariants(tables, c)[:, which] * jnp.asarray(factor, c.dtype) - isolated[graph.species]
+
+    @property
+    def _norm(self) -> bool:
+        return self.chemflag if self.bnormflag is None else self.bnormflag
+
+    def _isolated(self, dtype) -> Array:
+        """What is subtracted from the components of each species, (S, K)."""
+        values = np.zeros((len(self.species), len(self.components)))
+        if self.bzeroflag:
+            own = [self.elements.index(z) if self.chemflag else 0 for z in self.species]
+            for k, (*elements, _, _, j) in enumerate(self.components):
+                for s, e in enumerate(own):
+                    if self.wselfallflag or elements == [e, e, e]:
+                        values[s, k] = 1.0 if self._norm else j + 1.0
+        return jnp.asarray(values, dtype)
+
+    def _density(self, params: Params, graph: Graph) -> Array:
+        """Coefficients of the densities on the sphere, (n, elements, harmonics), numbered by l, then j and m."""
+        near = graph.within(self.cutoff)
+        weight = self._weight(params, near)
+        u = direction(*near.planes)
+        theta, sign = self._angle(near)
+        radial = radial_harmonics(sign * jnp.cos(theta), sign * jnp.sin(theta), weight, self.twojmax)
+        harmonics = real_harmonics(*u, self.twojmax)
+        n, elements = len(graph.species), len(self.elements)
+        parts = []
+        for l, planes in enumerate(radial):
+            f = jnp.stack(planes, axis=1)  # (n, j, M)
+            y = [jnp.broadcast_to(h, f[:, 0].shape) for h in harmonics[l * l : (l + 1) ** 2]]
+            if self.chemflag:
+                place = jnp.asarray([self.elements.index(z) for z in self.species])[near.neighbor_species]
+                here = place[:, None] == jnp.arange(elements)[:, None]  # (n, elements, M)
+                f = jnp.where(here[:, :, None], f[:, None], 0.0).reshape(n, -1, f.shape[-1])
+            sums = jnp.einsum("njm,nym->njy", f, jnp.stack(y, axis=1), precision="highest")
+            parts.append(sums.reshape(n, elements, -1))
+        return jnp.concatenate(parts, axis=2) + self._self(graph.species, parts[0].dtype)
+
+    def _self(self, species: Array, dtype) -> Array:
+        """The atom itself, at the pole: h_j00 = j + 1."""
+        pole = np.zeros(sum((j + 1) ** 2 for j in range(self.twojmax + 1)))
+        pole[: self.twojmax + 1] = np.arange(1, self.twojmax + 2)
+        there = np.ones((len(self.species), len(self.elements)))
+        if self.chemflag and not self.wselfallflag:
+            there = np.array([[float(z == e) for e in self.elements] for z in self.species])
+        table = jnp.asarray(there[:, :, None] * pole, dtype)
+        return table if len(self.species) == 1 else table[species]
+
+    def _angle(self, graph: Graph) -> tuple[Array, Array | float]:
+        """theta of every edge, (n, M), and the sign of r - rmin0: LAMMPS takes the square root of sin^2 theta."""
+        r, cutoff = self._distance(graph)
+        theta = (self.rfac0 * np.pi) * (r - self.rmin0) / (cutoff - self.rmin0)
+        return theta, jnp.where(theta < 0, -1.0, 1.0).astype(r.dtype) if self.rmin0 > 0 else 1.0
+
+    def _distance(self, graph: Graph) -> tuple[Array, Array]:
+        """r, at most the cutoff of the pair, and that cutoff."""
+        cutoff = self._pairs(np.add.outer(self.radii, self.radii) * self.rcutfac, graph)
+        return jnp.minimum(length(*graph.planes), cutoff), cutoff
+
+    def _pairs(self, table: np.ndarray, graph: Graph) -> Array:
+        dtype = graph.planes[0].dtype
+        if (table == table[0, 0]).all():
+            return jnp.asarray(table[0, 0], dtype)
+        return pair_values(jnp.asarray(table, dtype), graph.species, graph.neighbor_species)
+
+    def _weight(self, params: Params, graph: Graph) -> Array:
+        """f(r) w of every edge, (n, M)."""
+        r, cutoff = self._distance(graph)
+        w = params["weight"]
+        w = w[0] if len(self.species) == 1 else w[graph.neighbor_species]
+        inside = r < cutoff
+        if self.switchflag:
+            x = (r - self.rmin0) / (cutoff - self.rmin0)
+            f = 0.5 * (jnp.cos(np.pi * jnp.maximum(x, 0.0)) + 1.0)
+        else:
+            f = jnp.ones_like(r)
+        if self.sinner:
+            s = self._pairs(np.add.outer(self.sinner, self.sinner) / 2, graph)
+            d = self._pairs(np.add.outer(self.dinner, self.dinner) / 2, graph)
+            f = f * 0.5 * (1.0 + jnp.sin((0.5 * np.pi) * jnp.clip((r - s) / d, -1.0, 1.0)))
+        return jnp.where(inside, f * w, 0.0)
+
+    def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["SNAP", Params]:
+        """Return the potential for some of its species; with chemflag the components stay those of all."""
+        keep = subset(self.species, species)
+        chosen = {
+            name: tuple(getattr(self, name)[k] for k in keep if getattr(self, name))
+            for name in ("radii", "sinner", "dinner")
+        }
+        densities = self.elements if self.chemflag and tuple(species) != self.elements else ()
+        kept = {name: value[np.array(keep)] for name, value in params.items()}
+        return replace(self, species=tuple(species), densities=densities, **chosen), kept
+
+
+@lru_cache(maxsize=32)
+def _components(elements: int, twojmax: int) -> tuple[tuple[int, ...], ...]:
+    j_triples = [
+        (j1, j2, j)
+        for j1 in range(twojmax + 1)
+        for j2 in range(j1 + 1)
+        for j in range(j1 - j2, min(twojmax, j1 + j2) + 1, 2)
+        if j >= j1
+    ]
+    return tuple((*e, *t) for e in np.ndindex(elements, elements, elements) for t in j_triples)
+
+
+@lru_cache(maxsize=32)
+def _tables(elements: int, twojmax: int, norm: bool) -> tuple[Bispectrum, np.ndarray, np.ndarray]:
+    """The different invariants; which one each component is, and by how much it is multiplied."""
+    components = _components(elements, twojmax)
+    triples = [tuple(sorted(e * (twojmax + 1) + j for e, j in zip(c[:3], c[3:], strict=True))) for c in components]
+    different = {t: k for k, t in enumerate(dict.fromkeys(triples))}
+    which = np.array([different[t] for t in triples])
+    factor = np.array([1.0 if norm else c[-1] + 1.0 for c in components])
+    return Bispectrum(twojmax, elements, tuple(different)), which, factor
