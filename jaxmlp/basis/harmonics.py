@@ -2,6 +2,9 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -42,6 +45,35 @@ def real_harmonics(x: Array, y: Array, z: Array, l_max: int, l_min: int = 0) -> 
             if m:
                 planes[l, -m] = here * sine[m]
     return [planes[l, m] for l in range(l_min, l_max + 1) for m in range(-l, l + 1)]
+
+
+def harmonic_levels(x: Array, y: Array, z: Array, l_max: int) -> list[Array]:
+    """Return Y_lm of `real_harmonics`, for each l one array (n, 2 l + 1, M), given x, y, z (n, M).
+
+    The recursion makes all of a degree at once, and every degree is computed once: for high degrees, where XLA on a CPU
+    would compute the planes of `real_harmonics` again from the start for each that is used.
+    """
+    levels = [jnp.full((x.shape[0], 1, *x.shape[1:]), 0.5 / math.sqrt(math.pi), x.dtype)]
+    x, y, z = (v[:, None] for v in (x, y, z))
+    for l in range(1, l_max + 1):
+        before, m = levels[-1], np.arange(1 - l, l)
+        up = _column(np.sqrt((4 * l * l - 1) / (l * l - m * m)), x.dtype) * z * before
+        if l > 1:
+            inner = m[1:-1]
+            b = np.sqrt((4 * l * l - 1) / (l * l - inner**2) * ((l - 1) ** 2 - inner**2) / (4 * (l - 1) ** 2 - 1))
+            down = _column(b, x.dtype) * levels[-2]
+            up = jnp.concatenate([up[:, :1], up[:, 1:-1] - down, up[:, -1:]], axis=1)
+            ends = math.sqrt((2 * l + 1) / (2 * l))
+            sine, cosine = ends * before[:, :1], ends * before[:, -1:]
+        else:
+            sine, cosine = 0.0, math.sqrt(3.0) * before
+        level = jnp.concatenate([x * sine + y * cosine, up, x * cosine - y * sine], axis=1)
+        levels.append(jax.lax.optimization_barrier(level))
+    return levels
+
+
+def _column(values: np.ndarray, dtype) -> Array:
+    return jnp.asarray(values, dtype)[:, None]
 
 
 def _odd_factorial(m: int) -> int:

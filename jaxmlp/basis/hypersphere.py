@@ -47,6 +47,24 @@ def _norm(j: int, l: int) -> float:
     return math.sqrt(2 ** (2 * l + 1) * (j + 1) * f(j - l) * f(l) ** 2 / (math.pi * f(j + l + 1)))
 
 
+@lru_cache(maxsize=8)
+def radial_mixing(j_max: int) -> tuple[np.ndarray, ...]:
+    """Return [l] (j_max + 1 - l, terms): h_jlm / Y_lm as sums of cos(k psi), k = 0 ... j_max, or for odd l of sin(k psi).
+
+    The sines begin with k = 1.
+    """
+    count = 2 * j_max + 2
+    psi = (np.arange(count) + 0.5) * np.pi / count
+    radial = radial_harmonics(np.cos(psi), np.sin(psi), np.ones(count), j_max)
+    k = np.arange(j_max + 1)[:, None]
+    cosines, sines = np.cos(k * psi), np.sin(k[1:] * psi)
+    out = []
+    for l, rows in enumerate(radial):
+        basis = sines if l % 2 else cosines
+        out.append(np.array(rows) @ basis.T / np.sum(basis**2, axis=1))
+    return tuple(out)
+
+
 class Points(NamedTuple):
     """Points at which products of three harmonics of degrees up to j_max are integrated exactly.
 
@@ -80,7 +98,7 @@ def points(j_max: int) -> Points:
     vector = np.stack([far * np.cos((u - v) / 2), far * np.sin((u - v) / 2), near * np.sin((u + v) / 2)])
     sine = np.sqrt(np.sum(vector**2, axis=0))
     radial = radial_harmonics(cosine, sine, np.ones_like(sine), j_max)
-    angular = real_harmonics(*vector / np.where(sine > 0, sine, 1.0), j_max)
+    angular = real_harmonics(*(vector / np.where(sine > 0, sine, 1.0)), l_max=j_max)
     names = [(j, l, m) for l in range(j_max + 1) for j in range(l, j_max + 1) for m in range(-l, l + 1)]
     order = np.array(sorted(range(len(names)), key=lambda k: names[k][0]))
     table = np.array([radial[l][j - l] * angular[l * l + l + m] / (j + 1) for j, l, m in (names[k] for k in order)])

@@ -1,7 +1,7 @@
 """Spectral neighbour analysis potentials (SNAP): energies linear or quadratic in bispectrum components."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import ClassVar
 
 import jax
@@ -11,12 +11,13 @@ from jax import Array
 
 from jaxmlp.basis.bispectrum import Bispectrum, invariants, weighted_invariants
 from jaxmlp.basis.edges import direction, length
-from jaxmlp.basis.harmonics import real_harmonics
-from jaxmlp.basis.hypersphere import radial_harmonics
+from jaxmlp.basis.harmonics import harmonic_levels
+from jaxmlp.basis.hypersphere import radial_mixing
 from jaxmlp.basis.species import pair_values, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
 
+einsum = partial(jnp.einsum, precision="highest")
 LARGEST = 20  # of twojmax; the number of components grows as its cube
 
 
@@ -154,10 +155,10 @@ class SNAP(Potential):
         symmetric = np.maximum(symmetric, symmetric.T)
         q = params["quadratic"][:, symmetric]  # (S, K, K)
         if one:
-            slope = linear[0] + 0.5 * jnp.einsum("nk,kl->nl", b, q[0], precision="highest")
+            slope = linear[0] + 0.5 * einsum("nk,kl->nl", b, q[0])
         else:
             slope = linear[graph.species] + 0.5 * sum(
-                jnp.where((graph.species == t)[:, None], jnp.einsum("nk,kl->nl", b, q[t], precision="highest"), 0.0)
+                jnp.where((graph.species == t)[:, None], einsum("nk,kl->nl", b, q[t]), 0.0)
                 for t in range(len(self.species))
             )
         return constant[graph.species] + jnp.sum(slope * b, axis=1)
@@ -187,25 +188,42 @@ class SNAP(Potential):
         return jnp.asarray(values, dtype)
 
     def _density(self, params: Params, graph: Graph) -> Array:
-        """Coefficients of the densities on the sphere, (n, elements, harmonics), numbered by l, then j and m."""
+        """Coefficients of the densities on the sphere, (n, elements, harmonics), numbered by l, then j and m.
+
+        The neighbours are summed over with cos(k theta) and sin(k theta) for the radial parts of the harmonics, which are
+        sums of those; there are fewer of them.
+        """
         near = graph.within(self.cutoff)
-        weight = self._weight(params, near)
-        u = direction(*near.planes)
-        theta, sign = self._angle(near)
-        radial = radial_harmonics(sign * jnp.cos(theta), sign * jnp.sin(theta), weight, self.twojmax)
-        harmonics = real_harmonics(*u, self.twojmax)
-        n, elements = len(graph.species), len(self.elements)
-        parts = []
-        for l, planes in enumerate(radial):
-            f = jnp.stack(planes, axis=1)  # (n, j, M)
-            y = [jnp.broadcast_to(h, f[:, 0].shape) for h in harmonics[l * l : (l + 1) ** 2]]
-            if self.chemflag:
-                place = jnp.asarray([self.elements.index(z) for z in self.species])[near.neighbor_species]
-                here = place[:, None] == jnp.arange(elements)[:, None]  # (n, elements, M)
-                f = jnp.where(here[:, :, None], f[:, None], 0.0).reshape(n, -1, f.shape[-1])
-            sums = jnp.einsum("njm,nym->njy", f, jnp.stack(y, axis=1), precision="highest")
-            parts.append(sums.reshape(n, elements, -1))
+        harmonics = harmonic_levels(*direction(*near.planes), self.twojmax)
+        mixing = radial_mixing(self.twojmax)
+        parts: list = [None] * len(mixing)
+        for odd, waves in enumerate(self._waves(params, near)):
+            degrees = range(odd, self.twojmax + 1, 2)
+            if not degrees:
+                continue
+            sums = einsum("nekm,nym->neky", waves, jnp.concatenate([harmonics[l] for l in degrees], axis=1))
+            ends = np.cumsum([2 * l + 1 for l in degrees])[:-1]
+            for l, own in zip(degrees, jnp.split(sums, ends, axis=3), strict=True):
+                mixed = einsum("jk,neky->nejy", jnp.asarray(mixing[l], sums.dtype), own)
+                parts[l] = mixed.reshape(*mixed.shape[:2], -1)
         return jnp.concatenate(parts, axis=2) + self._self(graph.species, parts[0].dtype)
+
+    def _waves(self, params: Params, graph: Graph) -> tuple[Array, Array]:
+        """f w cos(k theta), k = 0, 1, ..., and f w sin(k theta), k = 1, 2, ..., of every edge: (n, elements, k, M)."""
+        theta, sign = self._angle(graph)
+        cosine, sine = sign * jnp.cos(theta), sign * jnp.sin(theta)
+        weight = self._weight(params, graph)
+        even, odd = [weight, weight * cosine], [jnp.zeros_like(weight), weight * sine]
+        for _ in range(self.twojmax - 1):
+            even.append(2 * cosine * even[-1] - even[-2])
+            odd.append(2 * cosine * odd[-1] - odd[-2])
+        out = [jnp.stack(even[: self.twojmax + 1], axis=1), jnp.stack(odd[1:], axis=1)[:, : self.twojmax]]
+        if not self.chemflag:
+            return out[0][:, None], out[1][:, None]
+        place = np.array([self.elements.index(z) for z in self.species])
+        count = np.arange(len(self.elements))[:, None]
+        here = jnp.asarray(place)[graph.neighbor_species][:, None] == count  # (n, elements, M)
+        return tuple(jnp.where(here[:, :, None], x[:, None], 0.0) for x in out)
 
     def _self(self, species: Array, dtype) -> Array:
         """The atom itself, at the pole: h_j00 = j + 1."""
