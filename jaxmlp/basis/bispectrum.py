@@ -71,8 +71,8 @@ def weighted_invariants(tables: Bispectrum, c: Array, weights: Array) -> Array:
     """Return sum_k weights_k I_k, (n,), of coefficients c (n, functions, harmonics).
 
     Its derivative with respect to c is written out: the projections on the harmonics of y_a, the derivatives of
-    sum_k weights_k f f f with respect to f_a. The sum itself, of the third order in c, is a third of c times that. Derivatives
-    of every order follow, forward and reverse.
+    sum_k weights_k f f f with respect to f_a. The sum itself, of the third order in c, is a third of c times that.
+    Derivatives of every order follow, forward and reverse.
 
     Args:
         weights: (n, triples), or (1, triples) for the same ones in every row.

@@ -4,10 +4,10 @@ A point of the sphere is (cos psi, n sin psi), n a unit vector. Its harmonics ar
 
     h_jlm = N_jl sin^l(psi) C_(j-l)^(l+1)(cos psi) Y_lm(n),   0 <= l <= j, -l <= m <= l,
 
-orthonormal for the mean over the sphere, with Gegenbauer polynomials C and real spherical harmonics Y. They are sums of
-elements of Wigner's matrices of spin j/2 (the sphere is the group SU(2)), and h_j(x) . h_j(y) = (j + 1) U_j(x . y), with
-Chebyshev polynomials of the second kind. (Avery, Hyperspherical Harmonics, Kluwer 1989; Bartók, Kondor and Csányi, Phys.
-Rev. B 87, 184115 (2013), section II.)
+orthonormal for the mean over the sphere, with Gegenbauer polynomials C and real spherical harmonics Y. They are sums
+of elements of Wigner's matrices of spin j/2 (the sphere is the group SU(2)), and h_j(x) . h_j(y) = (j + 1) U_j(x . y),
+with Chebyshev polynomials of the second kind. (Avery, Hyperspherical Harmonics, Kluwer 1989; Bartók, Kondor and Csányi,
+Phys. Rev. B 87, 184115 (2013), section II.)
 """
 
 import math
@@ -49,9 +49,9 @@ def _norm(j: int, l: int) -> float:
 
 @lru_cache(maxsize=8)
 def radial_mixing(j_max: int) -> tuple[np.ndarray, ...]:
-    """Return [l] (j_max + 1 - l, terms): h_jlm / Y_lm as sums of cos(k psi), k = 0 ... j_max, or for odd l of sin(k psi).
+    """Return [l] (j_max + 1 - l, terms): h_jlm / Y_lm of every j as a sum of cos(k psi), k = 0 ... j_max, for even l.
 
-    The sines begin with k = 1.
+    For odd l as a sum of sin(k psi), k = 1 ... j_max.
     """
     count = 2 * j_max + 2
     psi = (np.arange(count) + 0.5) * np.pi / count
@@ -81,13 +81,13 @@ class Points(NamedTuple):
 
 @lru_cache(maxsize=8)
 def points(j_max: int) -> Points:
-    """Return the points for harmonics of degree up to j_max, (3 j_max / 2 + 1)^2 (3 j_max / 4 + 1) of them, rounded down.
+    """Return the points for harmonics of degree up to j_max, (3 j_max / 2 + 1)^2 (3 j_max / 4 + 1) of them or fewer.
 
     A product of three harmonics whose degrees add up to an even number 2 D takes one value at x and -x. With angles
     (cos psi, nz sin psi) = cos(b/2) (cos, sin)((u + v)/2) and (nx, ny) sin psi = sin(b/2) (cos, sin)((u - v)/2) it is a
-    Fourier sum in u and v of degree D, and its constant term a polynomial of degree D in cos b. Therefore D + 1 equal steps
-    of u and of v, and Gauss' points in cos b, integrate it exactly. (Products with an odd sum have the mean 0, which these
-    points do not give.)
+    Fourier sum in u and v of degree D, and its constant term a polynomial of degree D in cos b. Therefore D + 1 equal
+    steps of u and of v, and Gauss' points in cos b, integrate it exactly. (Products with an odd sum have the mean 0,
+    which these points do not give.)
     """
     degree = 3 * j_max // 2
     x, gauss = np.polynomial.legendre.leggauss(degree // 2 + 1)

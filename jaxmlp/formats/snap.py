@@ -1,4 +1,4 @@
-"""SNAP files of LAMMPS: coefficients (.snapcoeff), hyper-parameters (.snapparam), and recipes (.snap) that name both."""
+"""SNAP files of LAMMPS: coefficients (.snapcoeff), hyper-parameters (.snapparam), recipes (.snap) that name both."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -28,8 +28,8 @@ _FAR = 100.0  # Å, no interaction reaches further
 def load(path: str | PathLike, elements: Sequence[str] | None = None) -> tuple[Potential, Params]:
     """Return the potential and the parameters of a recipe, or of the pair of files of which one is named.
 
-    Of a pair, the other file is the one beside it of the same name with the other ending. A recipe is a fragment of LAMMPS
-    input, see `snap_recipe`; its potential is a `SNAP`, or the sum of a `ZBL` and a `SNAP`.
+    Of a pair, the other file is the one beside it of the same name with the other ending. A recipe is a fragment of
+    LAMMPS input, see `snap_recipe`; its potential is a `SNAP`, or the sum of a `ZBL` and a `SNAP`.
 
     Args:
         elements: symbols to take, in this order; those of the recipe, or all of the coefficients, where None.
@@ -170,7 +170,7 @@ def _hyperparameters(path: Path) -> tuple[dict[str, Any], dict[str, Words]]:
 
 
 def save(path: str | PathLike, potential: Potential, params: Params) -> None:
-    """Write the pair of files, and the recipe if `path` ends in .snap, that `load` reads as the same potential and numbers.
+    """Write the pair of files, and the recipe if `path` ends in .snap; `load` reads the same potential and numbers.
 
     Raises:
         ValueError: neither a SNAP nor the sum of a ZBL and a SNAP, or parameters that do not fit it.

@@ -1,8 +1,8 @@
 """Recipes of SNAP (.snap): the lines of LAMMPS input that choose the files and overlay a ZBL repulsion.
 
 `pair_style snap`, or `pair_style hybrid/overlay zbl inner outer snap` in either order, and their `pair_coeff` lines are
-obeyed. Variables of style equal, string and index with plain values are put in for $x and ${x}; other commands that do not
-change the energy are passed over.
+obeyed. Variables of style equal, string and index with plain values are put in for $x and ${x}; other commands that do
+not change the energy are passed over.
 """
 
 import re

@@ -28,16 +28,17 @@ class SNAP(Potential):
         rho_i(x) = delta(x - x_0) + sum_j f(r_ij) w_j delta(x - x_ij),
 
     a density on the sphere in four dimensions: x_0 its pole, x_ij = (cos theta, u_ij sin theta) with
-    theta = rfac0 pi (r - rmin0) / (rc_ij - rmin0), u_ij = r_ij / r. f falls from 1 to 0 at rc_ij = rcutfac (R_i + R_j). The
-    names are those of LAMMPS. Thompson et al., J. Comput. Phys. 285, 316 (2015); quadratic: Wood and Thompson, J. Chem.
-    Phys. 148, 241721 (2018); chemflag: Cusentino, Wood and Thompson, J. Phys. Chem. A 124, 5456 (2020).
+    theta = rfac0 pi (r - rmin0) / (rc_ij - rmin0), u_ij = r_ij / r. f falls from 1 to 0 at rc_ij = rcutfac (R_i + R_j).
+    The names are those of LAMMPS. Thompson et al., J. Comput. Phys. 285, 316 (2015); quadratic: Wood and Thompson, J.
+    Chem. Phys. 148, 241721 (2018); chemflag: Cusentino, Wood and Thompson, J. Phys. Chem. A 124, 5456 (2020).
 
-    B_(j1 j2 j) = (j + 1) < rho_j1 rho_j2 rho_j > in terms of the means of `basis.bispectrum`, for 0 <= j2 <= j1 <= j <=
-    twojmax (doubled angular momenta) with j1 + j2 + j even and j <= j1 + j2. No list of Clebsch-Gordan coefficients is needed.
+    B_(j1 j2 j) = (j + 1) < rho_j1 rho_j2 rho_j > in terms of the means of `basis.bispectrum`, for 0 <= j2 <= j1 <= j
+    <= twojmax (doubled angular momenta) with j1 + j2 + j even and j <= j1 + j2. No list of Clebsch-Gordan coefficients
+    is needed.
 
     Parameters: "weight" (S,); "constant" (S,) eV and "linear" (S, K), the energy is linear in both, and in "quadratic"
-    (S, K (K + 1) / 2), the upper triangle of q row by row, if quadraticflag. Order of the components: j1, j2, j; with chemflag
-    the triples of elements come before. `components` lists them.
+    (S, K (K + 1) / 2), the upper triangle of q row by row, if quadraticflag. Order of the components: j1, j2, j; with
+    chemflag the triples of elements come before. `components` lists them.
 
     Args:
         species: atomic numbers.
@@ -52,7 +53,8 @@ class SNAP(Potential):
         chemflag: one density for every element, and components of all triples of elements.
         bnormflag: components are not multiplied by j + 1; None takes chemflag.
         wselfallflag: with chemflag, the atom itself is in the density of every element, not only of its own.
-        sinner, dinner: Å, one for each species, or (): f goes to zero below sinner over the half width dinner (switchinnerflag).
+        sinner, dinner: Å, one for each species, or (): f goes to zero below sinner over the half width dinner
+            (switchinnerflag).
         densities: with chemflag, the elements of the components, if they are more than `species`; () otherwise.
     """
 
@@ -96,7 +98,8 @@ class SNAP(Potential):
             or not all(d > 0 for d in self.dinner)
         ):
             raise ValueError(
-                f"SNAP.sinner and SNAP.dinner (positive) go together, one for each species; got {self.sinner} and {self.dinner}."
+                f"SNAP.sinner and SNAP.dinner (positive) go together, one for each species; got {self.sinner} and "
+                f"{self.dinner}."
             )
         if self.densities and not (self.chemflag and set(self.species) <= set(self.densities)):
             raise ValueError("SNAP.densities goes with chemflag and holds all species.")
@@ -144,7 +147,8 @@ class SNAP(Potential):
         linear, constant = params["linear"], params["constant"]  # of every species
         if not self.quadraticflag:
             # Components that are equal by symmetry share an invariant, and the isolated atom's are a constant.
-            weights = jnp.zeros((len(linear), len(tables.triples)), c.dtype).at[:, which].add(linear * factor)
+            weights = jnp.zeros((len(linear), len(tables.triples)), c.dtype)
+            weights = weights.at[:, which].add(linear * jnp.asarray(factor, c.dtype))
             constant = constant - jnp.sum(linear * self._isolated(linear.dtype), axis=1)
             energy = weighted_invariants(tables, c, weights if one else weights[graph.species])
             return constant[graph.species] + energy
@@ -190,8 +194,8 @@ class SNAP(Potential):
     def _density(self, params: Params, graph: Graph) -> Array:
         """Coefficients of the densities on the sphere, (n, elements, harmonics), numbered by l, then j and m.
 
-        The neighbours are summed over with cos(k theta) and sin(k theta) for the radial parts of the harmonics, which are
-        sums of those; there are fewer of them.
+        The neighbours are summed over with cos(k theta) and sin(k theta) for the radial parts of the harmonics, which
+        are sums of those; there are fewer of them.
         """
         near = graph.within(self.cutoff)
         harmonics = harmonic_levels(*direction(*near.planes), self.twojmax)
@@ -223,7 +227,8 @@ class SNAP(Potential):
         place = np.array([self.elements.index(z) for z in self.species])
         count = np.arange(len(self.elements))[:, None]
         here = jnp.asarray(place)[graph.neighbor_species][:, None] == count  # (n, elements, M)
-        return tuple(jnp.where(here[:, :, None], x[:, None], 0.0) for x in out)
+        even_waves, odd_waves = (jnp.where(here[:, :, None], x[:, None], 0.0) for x in out)
+        return even_waves, odd_waves
 
     def _self(self, species: Array, dtype) -> Array:
         """The atom itself, at the pole: h_j00 = j + 1."""

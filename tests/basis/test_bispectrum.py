@@ -1,4 +1,4 @@
-"""Harmonics on the four-dimensional sphere, and the bispectrum against Wigner matrices and Clebsch-Gordan coefficients."""
+"""Harmonics on the four-dimensional sphere; the bispectrum against Wigner matrices and Clebsch-Gordan coefficients."""
 
 import jax
 import jax.numpy as jnp
