@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jax import Array
+from scipy.special import eval_jacobi
 
 from jaxmlp.basis.harmonics import real_harmonics
 
@@ -65,42 +66,79 @@ def radial_mixing(j_max: int) -> tuple[np.ndarray, ...]:
     return tuple(out)
 
 
+FOLDS = 4  # the number of points of a torus is a multiple
+
+
 class Points(NamedTuple):
-    """Points at which products of three harmonics of degrees up to j_max are integrated exactly.
+    """Points at which products of three harmonics of degrees up to j_max are integrated exactly: tori of equal points.
+
+    With (cos psi, nz sin psi) = cos(b/2) (cos, sin)(alpha) and (nx, ny) sin psi = sin(b/2) (cos, sin)(beta) there
+    are harmonics of degree j that are functions of b times functions of the torus (alpha, beta), and h_jlm their sums:
+
+        h_jlm / (j + 1) = sum_k turn[j][k, lm] latitude[j][k, b] torus[j][k, (alpha, beta)].
 
     Args:
-        weights: (P,), their sum is 1.
+        weights: (L,), of each point of a torus b.
         order: (harmonics,) in which harmonics, numbered by l, then j, then m, are sorted by j.
-        values: [j] ((j + 1)^2, P) h_jlm / (j + 1) at the points, in that order.
+        turn: [j] (K_j, (j + 1)^2), K_j = (j + 1)^2 but K_0 = 2; orthogonal but for the factor 1 / (j + 1).
+        latitude: [j] (K_j, L).
+        torus: [j] (K_j, T); the last are zero where T would not be a multiple of `FOLDS`.
     """
 
     weights: np.ndarray
     order: np.ndarray
-    values: tuple[np.ndarray, ...]
+    turn: tuple[np.ndarray, ...]
+    latitude: tuple[np.ndarray, ...]
+    torus: tuple[np.ndarray, ...]
 
 
 @lru_cache(maxsize=8)
 def points(j_max: int) -> Points:
-    """Return the points for harmonics of degree up to j_max, (3 j_max / 2 + 1)^2 (3 j_max / 4 + 1) of them or fewer.
+    """Return the points for harmonics of degree up to j_max: 3 j_max / 4 + 1 tori of (3 j_max / 2 + 1)^2, rounded down.
 
-    A product of three harmonics whose degrees add up to an even number 2 D takes one value at x and -x. With angles
-    (cos psi, nz sin psi) = cos(b/2) (cos, sin)((u + v)/2) and (nx, ny) sin psi = sin(b/2) (cos, sin)((u - v)/2) it is a
-    Fourier sum in u and v of degree D, and its constant term a polynomial of degree D in cos b. Therefore D + 1 equal
-    steps of u and of v, and Gauss' points in cos b, integrate it exactly. (Products with an odd sum have the mean 0,
-    which these points do not give.)
+    A product of three harmonics whose degrees add up to an even number 2 D takes one value at x and -x. In alpha + beta
+    and in alpha - beta it is a Fourier sum of degree D, and its constant term a polynomial of degree D in cos b.
+    Therefore D + 1 equal steps of either angle, and Gauss' points in cos b, integrate it exactly. (Products with an odd
+    sum have the mean 0, which these points do not give.)
     """
     degree = 3 * j_max // 2
     x, gauss = np.polynomial.legendre.leggauss(degree // 2 + 1)
-    angle = 2 * np.pi / (degree + 1) * np.arange(degree + 1)
-    x, u, v = (axis.ravel() for axis in np.meshgrid(x, angle, angle, indexing="ij"))
-    near, far = np.sqrt(0.5 * (1 + x)), np.sqrt(0.5 * (1 - x))
-    cosine = near * np.cos((u + v) / 2)
-    vector = np.stack([far * np.cos((u - v) / 2), far * np.sin((u - v) / 2), near * np.sin((u + v) / 2)])
+    weights = gauss / 2
+    step = 2 * np.pi / (degree + 1) * np.arange(degree + 1)
+    plus, minus = (axis.ravel() for axis in np.meshgrid(step, step, indexing="ij"))
+    alpha, beta = (plus + minus) / 2, (plus - minus) / 2
+    near, far = (np.sqrt(0.5 * (1 + sign * x))[:, None] for sign in (1, -1))
+    cosine = near * np.cos(alpha)
+    vector = np.stack([far * np.cos(beta), far * np.sin(beta), near * np.sin(alpha)])
     sine = np.sqrt(np.sum(vector**2, axis=0))
     radial = radial_harmonics(cosine, sine, np.ones_like(sine), j_max)
     angular = real_harmonics(*(vector / np.where(sine > 0, sine, 1.0)), l_max=j_max)
     names = [(j, l, m) for l in range(j_max + 1) for j in range(l, j_max + 1) for m in range(-l, l + 1)]
     order = np.array(sorted(range(len(names)), key=lambda k: names[k][0]))
-    table = np.array([radial[l][j - l] * angular[l * l + l + m] / (j + 1) for j, l, m in (names[k] for k in order)])
-    ends = np.cumsum([(j + 1) ** 2 for j in range(j_max)])
-    return Points(np.repeat(gauss / 2, (degree + 1) ** 2) / (degree + 1) ** 2, order, tuple(np.split(table, ends)))
+    turn, latitude, torus = [], [], []
+    for j in range(j_max + 1):
+        values = np.array([radial[l][j - l] * angular[l * l + l + m] for l in range(j + 1) for m in range(-l, l + 1)])
+        parts = [_torus_harmonics(j, p, q, x, weights, alpha, beta) for p in range(j + 1) for q in range(j + 1 - p)]
+        latitude.append(np.concatenate([a for a, _ in parts]))
+        torus.append(np.concatenate([t for _, t in parts]))
+        means = np.einsum("b,kb,kt,hbt->kh", weights, latitude[-1], torus[-1], values, optimize=True)
+        turn.append(means / ((j + 1) * len(alpha)))
+    # A second row, of zeros: a product with one row only would be no matrix product to XLA, but a factor that it
+    # computes again at each of its uses, in loops over points that are then not vectorised.
+    turn[0], latitude[0], torus[0] = (np.concatenate([x, 0 * x]) for x in (turn[0], latitude[0], torus[0]))
+    torus = [np.pad(x, [(0, 0), (0, -len(alpha) % FOLDS)]) for x in torus]
+    return Points(weights / len(alpha), order, tuple(turn), tuple(latitude), tuple(torus))
+
+
+def _torus_harmonics(j: int, p: int, q: int, x: np.ndarray, weights: np.ndarray, alpha: np.ndarray, beta: np.ndarray):
+    """Harmonics of degree j with cos(b/2)^p sin(b/2)^q and the angles p alpha and q beta: values (k, L) and (k, T)."""
+    if (j - p - q) % 2:
+        return np.zeros((0, len(x))), np.zeros((0, len(alpha)))
+    along = (0.5 * (1 + x)) ** (p / 2) * (0.5 * (1 - x)) ** (q / 2) * eval_jacobi((j - p - q) // 2, q, p, x)
+    along = along / np.sqrt(np.sum(weights * along**2))
+    waves = [
+        [f(n * angle) * math.sqrt(2.0) for f in (np.cos, np.sin)] if n else [np.ones_like(angle)]
+        for n, angle in ((p, alpha), (q, beta))
+    ]
+    around = np.array([a * b for a in waves[0] for b in waves[1]])
+    return np.tile(along, (len(around), 1)), around

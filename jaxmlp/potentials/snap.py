@@ -1,5 +1,6 @@
 """Spectral neighbour analysis potentials (SNAP): energies linear or quadratic in bispectrum components."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import ClassVar
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.basis.bispectrum import Bispectrum, invariants, weighted_invariants
+from jaxmlp.basis.bispectrum import Bispectrum, function_of_invariants, invariants, weighted_invariants
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import harmonic_levels
 from jaxmlp.basis.hypersphere import radial_mixing
@@ -18,6 +19,7 @@ from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
 
 einsum = partial(jnp.einsum, precision="highest")
+matmul = partial(jnp.matmul, precision="highest")
 LARGEST = 20  # of twojmax; the number of components grows as its cube
 
 
@@ -152,20 +154,14 @@ class SNAP(Potential):
             constant = constant - jnp.sum(linear * self._isolated(linear.dtype), axis=1)
             energy = weighted_invariants(tables, c, weights if one else weights[graph.species])
             return constant[graph.species] + energy
-        b = self._components(params, graph, c)
-        k = b.shape[1]
+        k = len(which)
         symmetric = np.zeros((k, k), dtype=int)
         symmetric[np.triu_indices(k)] = np.arange(k * (k + 1) // 2)
-        symmetric = np.maximum(symmetric, symmetric.T)
-        q = params["quadratic"][:, symmetric]  # (S, K, K)
-        if one:
-            slope = linear[0] + 0.5 * einsum("nk,kl->nl", b, q[0])
-        else:
-            slope = linear[graph.species] + 0.5 * sum(
-                jnp.where((graph.species == t)[:, None], einsum("nk,kl->nl", b, q[t]), 0.0)
-                for t in range(len(self.species))
-            )
-        return constant[graph.species] + jnp.sum(slope * b, axis=1)
+        q = params["quadratic"][:, np.maximum(symmetric, symmetric.T)]  # (S, K, K)
+        mine = (graph.species[:, None] == np.arange(len(self.species), dtype=np.int32)).astype(c.dtype)
+        quadratic = _quadratic(len(self.elements), self.twojmax, self._norm)
+        args = (self._isolated(c.dtype), linear, q, mine)
+        return constant[graph.species] + function_of_invariants(quadratic, tables, c, args)
 
     def descriptors(self, params: Params, graph: Graph) -> Array:
         """Return the bispectrum components of every atom, (n, K), as LAMMPS' compute sna/atom gives them."""
@@ -307,3 +303,18 @@ def _tables(elements: int, twojmax: int, norm: bool) -> tuple[Bispectrum, np.nda
     which = np.array([different[t] for t in triples])
     factor = np.array([1.0 if norm else c[-1] + 1.0 for c in components])
     return Bispectrum(twojmax, elements, tuple(different)), which, factor
+
+
+@lru_cache(maxsize=32)
+def _quadratic(elements: int, twojmax: int, norm: bool) -> Callable[..., Array]:
+    """Energies (n,) of invariants (n, triples); isolated atoms (S, K); linear (S, K); q (S, K, K); species (n, S)."""
+    _, which, factor = _tables(elements, twojmax, norm)
+
+    def energy(values: Array, isolated: Array, linear: Array, q: Array, mine: Array) -> Array:
+        b = values[:, which] * jnp.asarray(factor, values.dtype) - matmul(mine, isolated)
+        slope = matmul(mine, linear)
+        for t in range(len(q)):
+            slope = slope + 0.5 * mine[:, t : t + 1] * matmul(b, q[t])
+        return jnp.sum(slope * b, axis=1)
+
+    return energy

@@ -71,9 +71,10 @@ def test_harmonics_are_orthonormal_and_add_up():
 def test_means_over_the_points_are_exact(j_max):
     """Products of two harmonics, their sum of degrees even: the unit matrix."""
     sphere = points(j_max)
-    values = np.concatenate([(j + 1) * v for j, v in enumerate(sphere.values)])
+    parts = zip(sphere.turn, sphere.latitude, sphere.torus, strict=True)
+    values = np.concatenate([(j + 1) * np.einsum("kh,kb,kt->hbt", *part) for j, part in enumerate(parts)])
     degree = np.repeat(np.arange(j_max + 1), np.arange(1, j_max + 2) ** 2)
-    gram = np.einsum("ap,bp,p->ab", values, values, sphere.weights)
+    gram = np.einsum("abt,cbt,b->ac", values, values, sphere.weights, optimize=True)
     alike = (degree[:, None] + degree) % 2 == 0
     np.testing.assert_allclose(np.where(alike, gram, np.eye(len(gram))), np.eye(len(gram)), atol=1e-13)
     assert sorted(sphere.order) == list(range(len(gram)))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import eval_legendre, sph_harm_y
 
 from jaxmlp.basis.coupling import real_to_complex
-from jaxmlp.basis.harmonics import real_harmonics
+from jaxmlp.basis.harmonics import harmonic_levels, real_harmonics
 
 L = 8
 
@@ -33,6 +33,16 @@ def test_addition_theorem(numbers):
     for l, block in enumerate(blocks(y)):
         expected = (2 * l + 1) / (4 * np.pi) * eval_legendre(l, u[0] @ u[1])
         np.testing.assert_allclose(block[0] @ block[1], expected, rtol=0, atol=1e-13)  # rounding of 17 terms
+
+
+def test_levels_are_the_same_harmonics():
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(3, 5, 7)))
+    u = x / jnp.linalg.norm(x, axis=0)
+    levels = jax.jit(harmonic_levels, static_argnums=3)(*u, L)
+    planes = jax.jit(real_harmonics, static_argnums=3)(*u, L)
+    assert [y.shape for y in levels] == [(5, 2 * l + 1, 7) for l in range(L + 1)]
+    expected = jnp.stack([jnp.broadcast_to(y, (5, 7)) for y in planes], axis=1)
+    np.testing.assert_allclose(jnp.concatenate(levels, axis=1), expected, rtol=0, atol=1e-14)
 
 
 def test_complex_harmonics_of_scipy():
