@@ -60,10 +60,18 @@ class Subject:
         return self.out.energy
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """The laws compile many programs and run each a few times: LLVM's optimisations would be half of their time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(
-    scope="session", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in sorted(CASES)]
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in sorted(CASES)]
 )
-def subject(request):
+def subject(request, quick_compilation):
     return Subject(CASES[request.param]())
 
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmlp.basis.chebyshev import chebyshev_cosine
+
 PairFunction = Callable[[Array], Array]
 
 TRUNCATIONS = ("truncated", "shifted", "force-shifted", "smoothed")
@@ -80,7 +82,7 @@ def polynomial_cutoff(r: Array, cutoff: float, kind: int, alpha: float = 0.0) ->
     if kind == 0:
         f = jnp.ones_like(r)
     elif kind == 1:
-        f = 0.5 * (jnp.cos(jnp.pi * x) + 1)
+        f = 2.0 * chebyshev_cosine(x, 1.0, 0)[0]
     elif kind in (2, 3):
         f = jnp.tanh(1 - x) ** 3
         f = f / jnp.tanh(jnp.ones((), r.dtype)) ** 3 if kind == 3 else f

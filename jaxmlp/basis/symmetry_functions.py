@@ -1,10 +1,14 @@
 """Symmetry functions of Behler and Parrinello: radial and angular sums over the neighbours of an atom.
 
 Behler, J. Chem. Phys. 134, 074106 (2011); weighted: Gastegger et al., J. Chem. Phys. 148, 241709 (2018); compact
-support: Bircher, Singraber, Dellago, Mach. Learn.: Sci. Technol. 2, 035026 (2021). Type numbers are those of n2p2.
+support: Bircher, Singraber, Dellago, Mach. Learn.: Sci. Technol. 2, 035026 (2021); type 30: Smith, Isayev, Roitberg,
+Chem. Sci. 8, 3192 (2017). The other type numbers are those of n2p2.
 """
 
+import functools
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,19 +16,24 @@ from jax import Array
 
 from jaxmlp.basis.cutoffs import compact, polynomial_cutoff
 from jaxmlp.basis.edges import length
+from jaxmlp.basis.neighbor_pairs import Pairs, arccos, materialised, sine
 from jaxmlp.neighbors.graph import Graph
 
-RADIAL, ANGULAR = (2, 12, 20, 23), (3, 9, 13, 21, 22, 24, 25)
+RADIAL, ANGULAR = (2, 12, 20, 23), (3, 9, 13, 21, 22, 24, 25, 30)
 COMPACT, WEIGHTED = (20, 21, 22, 23, 24, 25), (12, 13, 23, 24, 25)
 NARROW = (3, 13, 21, 24)  # with factors of the third distance
+MEAN = 30  # with a Gaussian of the mean distance, ANI's
 
 
 @dataclass(frozen=True)
 class SymmetryFunction:
     """One function; lengths in the unit of its model, angles in degrees. What a type does not use keeps its default.
 
+    Type 30 is 2^(1 - zeta) sum_(j < k) (1 + cos(theta' - angle))^zeta exp(-eta ((r_ij + r_ik) / 2 - shift)^2) f f, with
+    cos theta' = cosine_scale cos theta.
+
     Args:
-        kind: the type, 2, 3, 9, 12, 13 or 20 to 25.
+        kind: the type, 2, 3, 9, 12, 13, 20 to 25 or 30.
         elements: atomic numbers of the neighbours, growing; none for weighted types.
         cutoff: the outer radius.
         eta, shift: the Gaussian exp(-eta (r - shift)^2).
@@ -33,6 +42,8 @@ class SymmetryFunction:
         angles: ends of the compact angular function.
         core: name of a compact function, p1 to p4 (with a for asymmetric) or e.
         cutoff_type, alpha: cutoff function and inner radius / cutoff, of types that are not compact.
+        angle, cosine_scale: of type 30.
+        factor: what the sum is multiplied by.
     """
 
     kind: int
@@ -47,6 +58,9 @@ class SymmetryFunction:
     core: str = ""
     cutoff_type: int = 0
     alpha: float = 0.0
+    angle: float = 0.0
+    cosine_scale: float = 1.0
+    factor: float = 1.0
 
     def __post_init__(self):
         wanted = 0 if self.kind in WEIGHTED else 1 if self.kind in RADIAL else 2
@@ -56,43 +70,83 @@ class SymmetryFunction:
             raise ValueError(f"a symmetry function needs left < cutoff, cutoff > 0 and 0 <= alpha < 1; got {self}.")
 
     @property
-    def radial(self) -> tuple:
-        """What decides the radial factor of one distance."""
+    def radial(self) -> tuple[tuple, tuple[float, ...]]:
+        """The family of its function of a distance, and what is different within a family."""
         if self.kind in COMPACT:
-            return ("compact", self.left, self.cutoff, self.core)
-        return ("gauss", self.eta, self.shift, self.cutoff, self.cutoff_type, self.alpha)
+            return ("compact", self.cutoff, self.core), (self.left,)
+        return ("mean" if self.kind == MEAN else "gauss", self.cutoff, self.cutoff_type, self.alpha), (
+            self.eta,
+            self.shift,
+        )
 
     @property
-    def angular(self) -> tuple:
-        """What decides the factor of the angle; without the prefactor."""
-        return ("compact", *self.angles, self.core.rstrip("a")) if self.kind in COMPACT else (self.lambd, self.zeta)
+    def angular(self) -> tuple[tuple, tuple[float, ...]]:
+        """The family of its function of the angle, and what is different within a family."""
+        if self.kind in COMPACT:
+            return ("compact", self.core.rstrip("a")), self.angles
+        if self.kind == MEAN:
+            return ("shifted", self.cosine_scale), (self.angle, self.zeta)
+        return ("power",), (self.lambd, self.zeta)
 
 
-def radial_factor(key: tuple, r: Array) -> Array:
-    """Return exp(-eta (r - shift)^2) f(r), or a compact function, of distances; zero beyond the cutoff."""
-    if key[0] == "compact":
-        return compact(r, *key[1:])
-    _, eta, shift, cutoff, kind, alpha = key
-    f = polynomial_cutoff(r, cutoff, kind, alpha)
-    if eta == 0:
-        return f
-    safe = jnp.minimum(r, 2 * cutoff)
-    return jnp.exp(-eta * (safe - shift) ** 2) * f
+def radial_factors(keys: list[tuple], r: Array, window: Array) -> Array:
+    """Return exp(-eta (r - shift)^2) window, or compact functions times window, (n, K, ...), of distances r (n, ...).
+
+    Args:
+        keys: `SymmetryFunction.radial` of each function, all of one family.
+        window: (n, ...).
+    """
+    family = keys[0][0]
+    columns = [
+        np.reshape(c, (-1, *[1] * (r.ndim - 1))).astype(r.dtype) for c in zip(*(p for _, p in keys), strict=True)
+    ]
+    r, window = r[:, None], window[:, None]
+    if family[0] == "compact":
+        return compact(r, columns[0], *family[1:]) * window
+    eta, shift = columns
+    return jnp.exp(-eta * ((r - shift) ** 2 if shift.any() else r * r)) * window
 
 
-def angular_factor(key: tuple, cosine: Array) -> Array:
-    """Return 2^(1 - zeta) max(1 + lambda cos theta, 0)^zeta, or a compact function of theta, of cosines."""
-    if key[0] == "compact":
-        inside = jnp.abs(cosine) < 1 - 4 * jnp.finfo(cosine.dtype).eps
-        ends = jnp.where(cosine > 0, jnp.zeros_like(cosine), jnp.full_like(cosine, np.pi))
-        theta = jnp.where(inside, jnp.arccos(jnp.where(inside, cosine, 0.0)), ends)
-        return compact(theta, np.deg2rad(key[1]).item(), np.deg2rad(key[2]).item(), key[3])
-    lambd, zeta = key
-    base = 1 + lambd * cosine
-    if zeta == int(zeta):
-        return 2.0 ** (1 - zeta) * jnp.maximum(base, 0.0) ** int(zeta)
-    positive = base > 0
-    return jnp.where(positive, 2.0 ** (1 - zeta) * jnp.where(positive, base, 1.0) ** zeta, 0.0)
+def radial_window(family: tuple, r: Array) -> Array:
+    """Return the cutoff function of a family; 1 for compact functions, which have none."""
+    return jnp.ones_like(r) if family[0] == "compact" else polynomial_cutoff(r, *family[1:])
+
+
+def angular_factors(keys: list[tuple], cosine: Array) -> list[Array]:
+    """Return ((1 + lambda cos theta) / 2)^zeta (0 where 1 + lambda cos theta < 0), compact or ANI's functions of theta.
+
+    Args:
+        keys: `SymmetryFunction.angular` of each function.
+        cosine: of the angles, any shape.
+    """
+    compacts = any(family[0] == "compact" for family, _ in keys)
+    theta = arccos(cosine) if compacts else None
+    powers: dict[tuple, Array] = {}
+
+    def power(base: Array, zeta: int, name: tuple) -> Array:
+        """base^zeta; products are shared between exponents."""
+        if zeta > 1 and (name, zeta) not in powers:
+            half = power(base, zeta // 2, name)
+            powers[name, zeta] = half * half if zeta % 2 == 0 else half * half * base
+        return powers[name, zeta] if zeta > 1 else base
+
+    planes = []
+    for family, (first, second) in keys:
+        if family[0] == "compact":
+            planes.append(compact(theta, np.deg2rad(first).item(), np.deg2rad(second).item(), family[1]))
+            continue
+        if family[0] == "power":
+            base = 0.5 + (0.5 * first) * cosine
+            base = jnp.maximum(base, 0.0) if abs(first) > 1 else base
+        else:
+            c, turn = family[1] * cosine, np.deg2rad(first)
+            base = 0.5 + (0.5 * np.cos(turn).item()) * c + (0.5 * np.sin(turn).item()) * sine(c)
+        if second == int(second) and second >= 1:
+            planes.append(power(base, int(second), (family, first)))
+        else:
+            positive = base > 0
+            planes.append(jnp.where(positive, jnp.where(positive, base, 1.0) ** second, 0.0))
+    return planes
 
 
 def symmetry_functions(functions: tuple[SymmetryFunction, ...], species: tuple[int, ...], unit: float, graph: Graph):
@@ -102,64 +156,114 @@ def symmetry_functions(functions: tuple[SymmetryFunction, ...], species: tuple[i
         species: atomic numbers of the species of the graph.
         unit: Å, the length unit of the functions.
     """
-    columns: dict[int, Array] = {}
-    for kinds, evaluate in ((RADIAL, _radial), (ANGULAR, _angular)):
-        cutoffs = sorted({f.cutoff for f in functions if f.kind in kinds})
-        for cutoff in cutoffs:
-            chosen = [k for k, f in enumerate(functions) if f.kind in kinds and f.cutoff == cutoff]
-            values = evaluate([functions[k] for k in chosen], species, unit, graph.within(cutoff * unit))
-            columns |= {k: values[:, i] for i, k in enumerate(chosen)}
-    return jnp.stack([columns[k] for k in range(len(functions))], axis=1)
-
-
-def _weights(species: tuple[int, ...], graph: Graph, dtype) -> Array:
-    """(n, S + 1, M): 1 where a neighbour has the species; last, its atomic number."""
-    chosen = [(graph.neighbor_species == s).astype(dtype) for s in range(len(species))]
-    numbers = sum(z * w for z, w in zip(species, chosen, strict=True))
-    return jnp.stack([*chosen, numbers], axis=1)
-
-
-def _radial(functions, species, unit, graph: Graph) -> Array:
-    r = length(*graph.planes) / unit
-    keys = sorted({f.radial for f in functions}, key=str)
-    values = jnp.stack([radial_factor(key, r) for key in keys], axis=1)
-    sums = jnp.einsum("nfm,ncm->nfc", values, _weights(species, graph, r.dtype), precision="highest")
-    which = [species.index(f.elements[0]) if f.elements else len(species) for f in functions]
-    return sums[:, np.array([keys.index(f.radial) for f in functions]), np.array(which)]
-
-
-def _angular(functions, species, unit, graph: Graph) -> Array:
-    """Ordered pairs of neighbours as (n, M, M) planes; a pair of one kind is counted twice, hence the halves."""
-    x = [p / unit for p in graph.planes]
-    r = length(*x)
-    n, m = r.shape
-    cutoff = functions[0].cutoff
-    near = r < cutoff
-    valid = near[:, :, None] & near[:, None, :] & ~jnp.eye(m, dtype=bool)
-    inverse = 1.0 / r
-    dots = sum(a[:, :, None] * a[:, None, :] for a in x)
-    cosine = jnp.clip(jnp.where(valid, dots * (inverse[:, :, None] * inverse[:, None, :]), 0.0), -1.0, 1.0)
-    square = r * r
-    gap2 = jnp.where(valid, square[:, :, None] + square[:, None, :] - 2 * dots, 4 * cutoff * cutoff)
-    gap = jnp.sqrt(jnp.maximum(gap2, 1e-12))
-    angular = sorted({f.angular for f in functions}, key=str)
-    A = jnp.stack([angular_factor(key, cosine) for key in angular], axis=1).reshape(n, len(angular), m * m)
-    weights = _weights(species, graph, r.dtype)
-    columns: list = [None] * len(functions)
-    groups: dict = {}
+    groups: dict[tuple, list[int]] = {}
     for k, f in enumerate(functions):
-        groups.setdefault((f.radial, f.kind in NARROW), []).append(k)
-    for (key, narrow), members in groups.items():
-        g = radial_factor(key, r)[:, None] * weights
-        third = jnp.where(valid, radial_factor(key, gap), 0.0) if narrow else valid.astype(r.dtype)
-        pairs = {}
-        for k in members:
-            e = functions[k].elements
-            pairs[k] = tuple(sorted(species.index(z) for z in e)) if e else (len(species),) * 2
-        channels = sorted(set(pairs.values()))
-        E = [(1.0 if a != b else 0.5) * g[:, a, :, None] * g[:, b, None, :] * third for a, b in channels]
-        E = jnp.stack(E, axis=1).reshape(n, len(channels), m * m)
-        sums = jnp.einsum("ncp,nap->nca", E, A, precision="highest")
-        for k in members:
-            columns[k] = sums[:, channels.index(pairs[k]), angular.index(functions[k].angular)]
-    return jnp.stack(columns, axis=1)
+        # Angles do not know of the cutoff: where only they belong to a pair, one list serves all cutoffs.
+        kind = _radial if f.kind in RADIAL else _narrow if f.kind in NARROW or f.kind == MEAN else _wide
+        groups.setdefault((kind, 0.0 if kind is _wide else f.cutoff), []).append(k)
+    values, place, width = [], np.zeros(len(functions), int), 0
+    for (evaluate, _), chosen in groups.items():
+        members = [functions[k] for k in chosen]
+        flat, where = evaluate(members, species, unit, graph.within(max(f.cutoff for f in members) * unit))
+        place[chosen] = width + np.array(where)
+        width += flat.shape[1]
+        values.append(flat)
+    # 2^(1 - zeta) (1 + x)^zeta = 2 ((1 + x) / 2)^zeta
+    factors = np.array([f.factor * (2.0 if f.kind in (3, 9, 13, MEAN) else 1.0) for f in functions])
+    return jnp.concatenate(values, axis=1)[:, place] * factors.astype(values[0].dtype)
+
+
+def _channels(species: tuple[int, ...], graph: Graph) -> list[Array]:
+    """S + 1 planes (n, M): 1 where a neighbour has the species; last, its atomic number."""
+    dtype = graph.planes[0].dtype
+    chosen = [(graph.neighbor_species == s).astype(dtype) for s in range(len(species))]
+    if len(species) == 1:
+        chosen = [jnp.ones_like(graph.planes[0])]
+    return [*chosen, functools.reduce(jnp.add, (z * w for z, w in zip(species, chosen, strict=True)))]
+
+
+def _elements(f: SymmetryFunction, species: tuple[int, ...]) -> tuple[int, ...]:
+    """The channels of its neighbours, growing."""
+    if not f.elements:
+        return (len(species),) * (1 if f.kind in RADIAL else 2)
+    return tuple(sorted(species.index(z) for z in f.elements))
+
+
+def _edges(functions, species, r: Array, graph: Graph) -> tuple[list, list, Array, Array]:
+    """Radial keys (Q) and channels (C) in use; the radial factors (n, Q, M) and channels (n, C, M) of the edges."""
+    keys = sorted({f.radial for f in functions})
+    used = sorted({e for f in functions for e in _elements(f, species)})
+    families = [(family, list(group)) for family, group in groupby(keys, itemgetter(0))]
+    g = jnp.concatenate([radial_factors(group, r, radial_window(family, r)) for family, group in families], axis=1)
+    channels = _channels(species, graph)
+    return keys, used, g, jnp.stack([channels[c] for c in used], axis=1)
+
+
+def _radial(functions, species, unit, graph: Graph) -> tuple[Array, list[int]]:
+    keys, used, g, channels = _edges(functions, species, length(*graph.planes) / unit, graph)
+    sums = jnp.einsum("nqm,ncm->nqc", g, channels, precision="highest")
+    place = [keys.index(f.radial) * len(used) + used.index(_elements(f, species)[0]) for f in functions]
+    return sums.reshape(len(g), -1), place
+
+
+def _narrow(functions, species, unit, graph: Graph) -> tuple[Array, list[int]]:
+    """Planes E = g_j g_k g(r_jk), or f_j f_k g(mean), of radial functions and elements, times planes A of angles."""
+    pairs = Pairs(unit, graph)
+    angles = sorted({f.angular for f in functions})
+    A = [materialised(a) for a in angular_factors(angles, pairs.cosine)]
+    channels = _channels(species, graph)
+    kinds = {f.radial[0] for f in functions}
+    third = {kind: pairs.mean() if kind == "mean" else pairs.gap(1e-6 * functions[0].cutoff) for kind, *_ in kinds}
+    window = {family: radial_window(family, pairs.r) for family in kinds}
+    planes = {f: pairs.weight * (1.0 if f[0] == "mean" else radial_window(f, third[f[0]])) for f in kinds}
+    planes = {f: materialised(jnp.broadcast_to(x, pairs.cosine.shape)) for f, x in planes.items()}
+    # Radial functions that go with the same elements and angles share one product of matrices.
+    needs: dict[tuple, tuple[set, set]] = {}
+    for f in functions:
+        couples, which = needs.setdefault(f.radial, (set(), set()))
+        couples.add(_elements(f, species))
+        which.add(angles.index(f.angular))
+    groups: dict[tuple, list[tuple]] = {}
+    for key, (couples, which) in needs.items():
+        groups.setdefault((key[0], tuple(sorted(couples)), tuple(sorted(which))), []).append(key)
+    place: dict[tuple, int] = {}
+    angular: dict[tuple, Array] = {}
+    values, width, n = [], 0, len(pairs.r)
+    for (family, couples, which), keys in groups.items():
+        g = window[family][:, None] if family[0] == "mean" else radial_factors(keys, pairs.r, window[family])
+        t = radial_factors(keys, third[family[0]], planes[family])
+        mixed = any(a != b for a, b in couples)  # g_aj g_bk + g_bj g_ak; with both terms also for a = b, by halves
+        half = {False: 1.0, True: 0.5 if mixed else 1.0}
+        h = [g * c[:, None] for c in channels]
+        left = jnp.stack([jnp.stack([h[a], h[b]][: 1 + mixed], axis=2) for a, b in couples], axis=1)
+        right = jnp.stack([jnp.stack([h[b], h[a]][: 1 + mixed], axis=2) * half[a == b] for a, b in couples], axis=1)
+        E = (pairs.products(left, right) * t[:, None]).reshape(n, len(couples) * len(keys), -1)
+        if which not in angular:
+            angular[which] = jnp.stack([A[l] for l in which], axis=1).reshape(n, len(which), -1)
+        values.append(jnp.einsum("nrp,nlp->nrl", E, angular[which], precision="highest").reshape(n, -1))
+        names = [(key, couple, l) for couple in couples for key in keys for l in which]
+        place |= {name: width + k for k, name in enumerate(names)}
+        width += len(names)
+    where = [place[f.radial, _elements(f, species), angles.index(f.angular)] for f in functions]
+    return jnp.concatenate(values, axis=1), where
+
+
+def _wide(functions, species, unit, graph: Graph) -> tuple[Array, list[int]]:
+    """sum_jk g_j A_jk g_k, the sum over k by one product of matrices for all radial functions and elements."""
+    pairs = Pairs(unit, graph)
+    angles = sorted({f.angular for f in functions})
+    A = jnp.stack([materialised(a * pairs.weight) for a in angular_factors(angles, pairs.cosine)], axis=2)
+    keys, used, g, channels = _edges(functions, species, pairs.r, graph)
+    n, q, c = len(g), len(keys), len(used)
+    h = (g[:, :, None] * channels[:, None]).reshape(n, q * c, -1)
+    left, right = pairs.left(h), pairs.right(h)  # (n, P, Q C, m)
+    U = jnp.einsum("npljk,npck->npljc", A, right, precision="highest").reshape(n, *A.shape[1:4], q, c)
+    left = left.reshape(n, len(pairs.parts), q, c, -1)
+    T = jnp.einsum("npqaj,npljqb->nqlab", left, U, precision="highest")
+    T = jnp.where(np.eye(c, dtype=bool), T, T + jnp.swapaxes(T, 3, 4))
+    index = np.arange(T[0].size).reshape(T.shape[1:])
+    where = []
+    for f in functions:
+        a, b = (used.index(e) for e in _elements(f, species))
+        where.append(int(index[keys.index(f.radial), angles.index(f.angular), a, b]))
+    return T.reshape(n, -1), where

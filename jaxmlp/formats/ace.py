@@ -8,6 +8,7 @@ from jaxmlp.potential import Params
 from jaxmlp.potentials.ace import ACE
 
 HEAD = 1 << 16  # bytes looked at
+REMARKS = rb"([ \t\r]*(#[^\n]*)?\n)*[ \t]*"  # one way to match, so that no text takes long
 
 
 def load(path: str | PathLike, *, spline: bool = False) -> tuple[ACE, Params]:
@@ -35,17 +36,17 @@ def save(path: str | PathLike, potential: ACE, params: Params) -> None:
 
 def is_text(head: bytes) -> bool:
     """The first entry of a .ace file is nelements=."""
-    return re.match(rb"(\s*#[^\n]*\n|\s*\n)*\s*nelements\s*=", head) is not None
+    return re.match(REMARKS + rb"nelements[ \t]*=", head) is not None
 
 
 def is_bbasis(head: bytes) -> bool:
     """A .yaml file lists species blocks."""
-    return re.search(rb"^\s*-?\s*[{]?\s*[\"']?speciesblock[\"']?\s*:", head, re.MULTILINE) is not None
+    return re.search(rb"^[ \t]*(-[ \t]+)?([{][ \t]*)?[\"']?speciesblock[\"']?[ \t]*:", head, re.MULTILINE) is not None
 
 
 def is_yace(head: bytes) -> bool:
     """A .yace file starts with elements, E0, embeddings ... and names a deltaSplineBins or embeddings."""
-    return re.match(rb"(\s*#[^\n]*\n|\s*\n)*elements\s*:", head) is not None and b"embeddings" in head
+    return re.match(REMARKS + rb"elements[ \t]*:", head) is not None and b"embeddings" in head
 
 
 def recognise(head: bytes, path: str | PathLike) -> bool:

@@ -6,9 +6,9 @@ from os import PathLike
 import numpy as np
 
 from jaxmlp.basis.cluster import coupling
-from jaxmlp.formats.ace_model import Block, Bond, built, family_of, numbers_of
+from jaxmlp.formats.ace_model import Block, Bond, built, family_of, numbers_of, read_yaml
 from jaxmlp.formats.ace_yace import embedding
-from jaxmlp.formats.yaml_nodes import Fields, Node, read
+from jaxmlp.formats.yaml_nodes import Fields, Node
 from jaxmlp.potential import Params
 from jaxmlp.potentials.ace import ACE, INNER, ACEBond
 from jaxmlp.potentials.ace_tables import Function
@@ -39,7 +39,7 @@ def load(path: str | PathLike, *, spline: bool = False) -> tuple[ACE, Params]:
     Raises:
         FormatError: the file is not one, is truncated, or contradicts itself.
     """
-    root = Fields(read(path, KIND), KIND)
+    root = Fields(read_yaml(path, KIND), KIND)
     general = Fields(root.take("global"), "global")
     step = general.take("DeltaSplineBins").number("DeltaSplineBins in Å", 1e-6, 0.1)
     e0 = general.get("E0")

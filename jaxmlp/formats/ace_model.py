@@ -1,20 +1,64 @@
 """From the pieces of an ACE file to a potential and its parameters; what all ACE formats share."""
 
 from dataclasses import replace
+from itertools import chain
 from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import yaml
 from ase.data import atomic_numbers
 
 from jaxmlp.formats.errors import FormatError
+from jaxmlp.formats.yaml_nodes import Node, read
 from jaxmlp.potential import Params
 from jaxmlp.potentials.ace import ACE, ACEBond, ACEEmbedding
 from jaxmlp.potentials.ace_tables import Function
 
 FAMILY = {"TEST_SBessel": "SBessel", "SBessel": "SBessel"} | {n: n for n in ("ChebExpCos", "ChebPow", "ChebLinear")}
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LARGEST = 1 << 26  # numbers in the padded tables of a file
+ALIASED = 1_000_000  # entries of a small file with its aliases written out
+DEEPEST = 20  # models have 7
+
+
+def read_yaml(path: str | PathLike, kind: str) -> Node:
+    """Return the root of a YAML file that is no deeper, and with its aliases written out no larger, than models are.
+
+    Raises:
+        FormatError: as `yaml_nodes.read`; lists in lists in lists ..., or aliases that multiply or hold themselves.
+    """
+    _check_depth(path, kind)
+    root = read(path, kind)
+    sizes: dict[int, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        if id(node) not in sizes:
+            sizes[id(node)] = float("inf")  # while it is counted: what holds itself has no end
+            parts = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        return sizes[id(node)]
+
+    if size(root.node) > max(ALIASED, Path(path).stat().st_size):
+        root.refuse(f"{kind} whose aliases stand for less than {ALIASED} entries")
+    return root
+
+
+def _check_depth(path: str | PathLike, kind: str) -> None:
+    """Refuse deep nesting, on which yaml.compose overflows the stack; other faults are left to `read`."""
+    depth = 0
+    try:
+        for event in yaml.parse(Path(path).read_bytes(), Loader=_LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                line = event.start_mark.line + 1
+                raise FormatError(path, line, f"expected {kind}, found lists and mappings within {DEEPEST} others.")
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return
 
 
 class Bond(NamedTuple):

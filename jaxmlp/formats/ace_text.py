@@ -1,4 +1,4 @@
-"""ACE potentials in the C-tilde basis, the older `.ace` text files (one element, or several with shared radials)."""
+"""ACE potentials in the C-tilde basis, the older `.ace` text files."""
 
 import re
 from os import PathLike
@@ -18,58 +18,74 @@ KIND = "an ACE potential (.ace)"
 
 
 def load(path: str | PathLike, *, spline: bool = False) -> tuple[ACE, Params]:
-    """Return the potential and parameters of a .ace file of one element; `spline`: with the file's radial tables.
+    """Return the potential and parameters of a .ace file; `spline`: with the file's radial tables.
+
+    Of several elements, the embedding function and its parameters, the number of densities, the kind and number of
+    radial functions are shared; numbers of an element follow in the order of `elements`, those of a pair row by row,
+    the central element first. As in LAMMPS, `embedding-function` may be missing where the embedding is linear.
 
     Raises:
         FormatError: the file is not one, is truncated, or contradicts itself.
     """
     f = _Stream(path)
-    count = f.value("nelements=").integer(1, 1, "the number of elements; files of several are .yace files")
+    s = f.value("nelements=").integer(1, 118, "the number of elements")
     f.word("elements:")
-    species = numbers_of(path, f.line, [f.next("an element symbol") for _ in range(count)])
+    species = numbers_of(path, f.line, [f.next("an element symbol") for _ in range(s)])
     l_max = f.value("lmax=").integer(0, 20, "lmax")
-    kind = f.value("embedding-function:").text(EMBEDDINGS)
+    kind = f.text(EMBEDDINGS) if f.skip("embedding-function:") else None
     size = f.integer(2, 200, "the number of FS parameters")
     f.words("FS", "parameters:")
-    numbers = tuple(f.number("an FS parameter") for _ in range(size))
+    numbers = f.numbers(size, "an FS parameter")
+    if kind is None and set(numbers[1::2]) != {1.0}:
+        f.refuse("an `embedding-function:` before FS parameters other than 1")
     f.words("core", "energy-cutoff", "parameters:")
-    cutoff, width = f.number("the core energy cutoff"), f.number("its width", 1e-12)
-    energy = f.number("E0") if f.skip("E0:") else 0.0
+    switches = [(f.number("a core energy cutoff"), f.number("its width", 1e-12)) for _ in range(s)]
+    energies = f.numbers(s, "E0") if f.skip("E0:") else (0.0,) * s
+    bonds, step = _bonds(f, s, l_max)
+    f.value("rankmax=").integer(1, 12, "rankmax")
+    densities = f.value("ndensitymax=").integer(1, 100, "ndensitymax")
+    f.value("num_c_tilde_max=").integer(0, 10**9, "num_c_tilde_max")
+    f.value("num_ms_combinations_max=").integer(0, 10**9, "num_ms_combinations_max")
+    if size < 2 * densities:
+        f.refuse(f"{2 * densities} FS parameters for {densities} densities")
+    weights, powers = (numbers[k : 2 * densities : 2] for k in range(2))
+    blocks = [Block(ACEEmbedding(kind or EMBEDDINGS[0], weights, powers, *x), [], []) for x in switches]
+    for title in ("total_basis_size_rank1:", "total_basis_size:"):
+        f.word(title)
+        counts = [f.integer(0, f.remaining, f"a number of functions, {title}") for _ in range(s)]
+        for t, count in enumerate(counts):
+            for _ in range(count):
+                function, rows = _function(f, t, s, densities)
+                blocks[t].functions.append(function)
+                blocks[t].rows.append(rows)
+    f.end()
+    return built(path, f.line, species, bonds, blocks, list(energies), step if spline else 0.0)
+
+
+def _bonds(f: "_Stream", s: int, l_max: int) -> tuple[list[list[Bond]], float]:
+    """The radial part of a file of s elements: pairs, step of the tables."""
     name = f.value("radbasename=").text(None)
-    family = family_of(path, f.line, name)
+    family = family_of(f.path, f.line, name)
     k = f.value("nradbase=").integer(1, 1000, "nradbase")
     n = f.value("nradmax=").integer(0, 1000, "nradmax")
     f.value("cutoffmax=").number("cutoffmax", 0.0, 100.0)
     step = f.value("deltaSplineBins=").number("deltaSplineBins", 1e-6, 0.1)
     f.words("core", "repulsion", "parameters:")
-    core = (f.number("the prefactor of the core repulsion"), f.number("its decay"))
-    lam = f.value("radparameter=").number("radparameter")
-    rcut = f.value("cutoff=").number("cutoff", 0.0, 100.0)
-    dcut = f.value("dcut=").number("dcut", 0.0, 100.0)
+    core = [(f.number("the prefactor of a core repulsion"), f.number("its decay")) for _ in range(s * s)]
+    decay = f.value("radparameter=").numbers(s * s, "radparameter")
+    cutoff = f.value("cutoff=").numbers(s * s, "cutoff", 0.0, 100.0)
+    width = f.value("dcut=").numbers(s * s, "dcut", 0.0, 100.0)
     f.word("crad=")
-    shape = (k, max(n, 1), l_max + 1)
-    if k * n * (l_max + 1) > f.remaining:
-        f.refuse(f"{k * n * (l_max + 1)} radial coefficients")
-    radial = np.zeros(shape)
-    for where in np.ndindex(k, n, l_max + 1):
+    if s * s * k * n * (l_max + 1) > f.remaining:
+        f.refuse(f"{s * s * k * n * (l_max + 1)} radial coefficients")
+    radial = np.zeros((s * s, k, n, l_max + 1) if n else (s * s, k, 1, 1))
+    for where in np.ndindex(s * s, k, n, l_max + 1):
         radial[where] = f.number("a radial coefficient")
-    f.value("rankmax=").integer(1, 12, "rankmax")
-    densities = f.value("ndensitymax=").integer(1, 100, "ndensitymax")
-    f.value("num_c_tilde_max=").integer(0, 10**9, "num_c_tilde_max")
-    f.value("num_ms_combinations_max=").integer(0, 10**9, "num_ms_combinations_max")
-    if len(numbers) < 2 * densities:
-        f.refuse(f"{2 * densities} FS parameters for {densities} densities")
-    e = ACEEmbedding(kind, numbers[: 2 * densities : 2], numbers[1 : 2 * densities : 2], cutoff, width)
-    block = Block(e, [], [])
-    for title in ("total_basis_size_rank1:", "total_basis_size:"):
-        for _ in range(f.value(title).integer(0, f.remaining, f"a number of functions, {title}")):
-            function, rows = _function(f, densities)
-            block.functions.append(function)
-            block.rows.append(rows)
-    f.end()
-    bond = ACEBond(family, k, lam, rcut, dcut)
-    bonds = [[Bond(bond, radial.transpose(1, 2, 0), core, "density", 1)]]
-    return built(path, f.line, species, bonds, [block], [energy], step if spline else 0.0)
+    bonds = [
+        Bond(ACEBond(family, k, decay[x], cutoff[x], width[x]), radial[x].transpose(1, 2, 0), core[x], "density", 1)
+        for x in range(s * s)
+    ]
+    return [bonds[t * s : (t + 1) * s] for t in range(s)], step
 
 
 class _Stream:
@@ -139,6 +155,9 @@ class _Stream:
         word = self.next(what)
         return Words(self.path, self.line, [word]).expect_float(0, what, low, high)
 
+    def numbers(self, n: int, what: str, low: float = -np.inf, high: float = np.inf) -> tuple[float, ...]:
+        return tuple(self.number(what, low, high) for _ in range(n))
+
     def integers(self, key: str, n: int, low: int, high: int) -> tuple[int, ...]:
         """key ( a b c ), brackets with or without commas."""
         self.words(key, "(")
@@ -155,12 +174,12 @@ class _Stream:
             self.refuse("the end of the file")
 
 
-def _function(f: _Stream, densities: int) -> tuple[Function, np.ndarray]:
+def _function(f: _Stream, t: int, s: int, densities: int) -> tuple[Function, np.ndarray]:
     f.word("ctilde_basis_func:")
     rank = f.value("rank=").integer(1, 12, "rank")
     f.value("ndens=").integer(densities, densities, "ndens, equal to ndensitymax")
-    f.value("mu0=").integer(0, 0, "mu0")
-    mus = f.integers("mu=", rank, 0, 0)
+    f.value("mu0=").integer(t, t, "mu0, the species of the block")
+    mus = f.integers("mu=", rank, 0, s - 1)
     ns, ls = f.integers("n=", rank, 1, 1000), f.integers("l=", rank, 0, 20)
     count = f.value("num_ms=").integer(1, max(1, f.remaining), "num_ms")
     ms: list[int] = []

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
-from jaxmlp.formats.ace_model import Block, Bond, built, family_of, numbers_of
-from jaxmlp.formats.yaml_nodes import Fields, Node, read
+from jaxmlp.formats.ace_model import Block, Bond, built, family_of, numbers_of, read_yaml
+from jaxmlp.formats.yaml_nodes import Fields, Node
 from jaxmlp.potential import Params
 from jaxmlp.potentials.ace import ACE, INNER, ACEBond, ACEEmbedding
 from jaxmlp.potentials.ace_embedding import EMBEDDINGS
@@ -22,7 +22,7 @@ def load(path: str | PathLike, *, spline: bool = False) -> tuple[ACE, Params]:
     Raises:
         FormatError: the file is not one, is truncated, or contradicts itself.
     """
-    root = Fields(read(path, KIND), KIND)
+    root = Fields(read_yaml(path, KIND), KIND)
     elements = root.take("elements")
     species = numbers_of(path, elements.line, [x.text("an element") for x in elements.list("elements")])
     s = len(species)

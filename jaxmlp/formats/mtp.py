@@ -18,6 +18,7 @@ from jaxmlp.potentials.mtp import MTP
 
 _KIND = "an MTP file"
 _MARK = re.compile(rb"\r?\n#MVS_v1\.1\r?\n")
+_EQUATIONS = ("energy", "force", "stress", "site_en")  # of a configuration, weighted in a selection
 _FAR = 100.0  # Å, no cutoff is longer
 _RADIAL = {  # the words of older and newer writers
     "min_dist": "inner", "min": "inner", "min_val": "inner", "max_dist": "cutoff", "max": "cutoff", "max_val": "cutoff",
@@ -35,8 +36,8 @@ _LISTS = {  # what counts the entries
 def load(path: str | PathLike, species: Sequence[str | int] | None = None) -> tuple[MTP, Params]:
     """Return the potential and the parameters of a trained .mtp or .almtp file, in jax's default floating type.
 
-    The parameters of an .almtp file hold its "active_set" (n, n) and "active_inverse". The weights and configurations
-    of the learning are not read.
+    The parameters of an .almtp file hold its "active_set" (n, n) and "active_inverse"; the selected
+    configurations are not read.
 
     Args:
         species: element symbols or atomic numbers of the file's types 0, 1, ...: the file does not name its elements,
@@ -75,6 +76,7 @@ def load(path: str | PathLike, species: Sequence[str | int] | None = None) -> tu
         level,
         tables=None if level else tables,
         selection=numbers if mark else (),
+        **(_weights(path, raw, mark.end()) if mark else {}),
     )
     params: dict = {
         "radial": radial,
@@ -200,6 +202,26 @@ def _species(path, species: Sequence[str | int] | None, labels: list[int], count
     return numbers
 
 
+def _weights(path, raw: bytes, start: int) -> dict:
+    """How the equations of a configuration were weighted in the selection, from the text before the active set."""
+    line = raw[:start].count(b"\n") + 1
+    words = raw[start : max(start, raw.find(b"#", start))].decode("ascii", errors="replace").split()
+    names = [*(f"{name}_weight" for name in _EQUATIONS), "weight_scaling"]
+    try:
+        values = [float(w) for w in words[1::2]]
+    except ValueError:
+        values = []
+    if words[::2] != names or len(values) != len(names) or not np.isfinite(values).all() or min(values) < 0:
+        raise FormatError(path, line, f"expected {', '.join(names)}, each with a number, then the active set.")
+    energy, force, stress, site, scaling = values
+    if force or stress or bool(energy) == bool(site) or scaling not in (0, 1, 2):
+        raise FormatError(
+            path, line, "expected a selection by the energies of configurations or of neighbourhoods, with a "
+            "weight_scaling of 0, 1 or 2; without what follows #MVS_v1.1 the file is the potential alone.",
+        )  # fmt: skip
+    return {"energy_weight": energy, "weight_scaling": int(scaling)}
+
+
 def _active_set(path, raw: bytes, start: int, n: int) -> dict[str, np.ndarray]:
     """The matrix (n, n) and its inverse, behind the mark and text up to `#`: one row by row, one column by column."""
     line = raw[:start].count(b"\n") + 1
@@ -243,7 +265,7 @@ def save(path: str | PathLike, potential: MTP, params: Params) -> None:
             raise ValueError(f"params[{name!r}] must be finite, of shape {shapes[name]} here; got shape {x.shape}.")
     content = _text(potential, tables, arrays).encode("ascii")
     if potential.selection:
-        content += _selection(arrays["active_set"], arrays["active_inverse"])
+        content += _selection(potential, arrays["active_set"], arrays["active_inverse"])
     Path(path).write_bytes(content)
 
 
@@ -274,11 +296,11 @@ def _text(potential: MTP, tables: Moments, arrays: dict[str, np.ndarray]) -> str
     return "\n".join(lines) + "\n"
 
 
-def _selection(matrix: np.ndarray, inverse: np.ndarray) -> bytes:
-    """The active set, its inverse, and an empty list of configurations."""
-    weights = "".join(
-        f"{name}_weight {float(name == 'site_en')}\n" for name in ("energy", "force", "stress", "site_en")
-    )
+def _selection(potential: MTP, matrix: np.ndarray, inverse: np.ndarray) -> bytes:
+    """The weights, the active set, its inverse, and an empty list of configurations."""
+    energy = float(potential.energy_weight)
+    values = {"energy": energy, "site_en": float(energy == 0)}
+    weights = "".join(f"{name}_weight {values.get(name, 0.0)!r}\n" for name in _EQUATIONS)
     numbers = matrix.astype("<f8").tobytes() + inverse.T.astype("<f8").tobytes()
-    head = f"\n#MVS_v1.1\n{weights}weight_scaling 2\n#".encode()
+    head = f"\n#MVS_v1.1\n{weights}weight_scaling {potential.weight_scaling}\n#".encode()
     return head + numbers + b"\n#\n" + b"-1 -1\n" * len(matrix) + b"#\n"

@@ -7,32 +7,19 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import chemical_symbols
 
 from jaxmlp.basis.symmetry_functions import SymmetryFunction
 from jaxmlp.formats.errors import FormatError
+from jaxmlp.formats.n2p2_input import Input, element, networks
+from jaxmlp.formats.n2p2_write import ARGUMENTS, ENERGIES, LENGTHS, order, places, save
 from jaxmlp.formats.text import TextReader, Words
 from jaxmlp.potential import Params
 from jaxmlp.potentials.bpnn import BPNN
 
-BOHR = 1 / 1.8897261328  # Å, as n2p2's LAMMPS interface has it
-HARTREE = 1 / 0.0367493254  # eV
-LENGTHS = {"angstrom": 1.0, "bohr": BOHR}
-ENERGIES = {"ev": 1.0, "hartree": HARTREE, "ha": HARTREE}
-SINGLE = (
-    "number_of_elements", "elements", "mean_energy", "conv_energy", "conv_length", "cutoff_type", "scale_min_short",
-    "scale_max_short", "global_hidden_layers_short", "global_nodes_short", "global_activation_short",
-)  # fmt: skip
-FLAGS = (
-    "scale_symmetry_functions", "center_symmetry_functions", "scale_symmetry_functions_sigma", "normalize_nodes",
-)  # fmt: skip
-REFUSED = ("nnp_type", "nnp_gen", "electrostatic_type", "use_electrostatics")
-ARGUMENTS = {
-    2: "E eta shift cutoff", 3: "E E eta lambd zeta cutoff [shift]", 9: "E E eta lambd zeta cutoff [shift]",
-    12: "eta shift cutoff", 13: "eta shift lambd zeta cutoff", 20: "E left cutoff core",
-    21: "E E left cutoff from to core", 22: "E E left cutoff from to core", 23: "left cutoff core",
-    24: "left cutoff from to core", 25: "left cutoff from to core",
-}  # fmt: skip
+__all__ = ["load", "save"]
+
+LIMITS = {"cutoff": (1e-6, 1e4), "zeta": (0.0, 1e4)}
 CORE = re.compile(r"p[1-4]a?|e")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -53,66 +40,60 @@ def load(
     """
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     file = folder / "input.nn"
-    lines = _lines(file)
-    units = [
-        _unit(file, what, given, known)
-        for what, given, known in (("length", length_unit, LENGTHS), ("energy", energy_unit, ENERGIES))
-    ]
-
-    def one(keyword: str) -> Words:
-        if keyword not in lines:
-            raise FormatError(file, None, f"expected the keyword `{keyword}`; it is missing.")
-        return lines[keyword][0]
-
-    def number(keyword: str, default: float) -> float:
-        return one(keyword).expect_float(1, f"`{keyword} <number>`") if keyword in lines else default
-
-    symbols = one("elements")
-    count = one("number_of_elements").expect_int(1, "`number_of_elements <n>`", 1, 118)
-    if len(symbols) != count + 1 or len({_element(symbols, k + 1) for k in range(count)}) != count:
-        symbols.refuse(f"`elements` with {count} different symbols")
-    species = tuple(sorted(_element(symbols, k + 1) for k in range(count)))
-    cutoff_type = one("cutoff_type").expect_int(1, "`cutoff_type <t> [alpha]`", 0, 8)
-    alpha = one("cutoff_type").expect_float(2, "alpha", 0, 1) if len(one("cutoff_type")) > 2 else 0.0
-    layers = one("global_hidden_layers_short").expect_int(1, "number of hidden layers", 0, 100)
-    nodes_line, letters = one("global_nodes_short"), one("global_activation_short")
-    nodes = tuple(nodes_line.expect_int(k, f"{layers} layer sizes", 1, 10000) for k in range(1, layers + 1))
-    if len(letters) != layers + 2 or not set(letters[1:]) <= set("ltsprgcSeh"):
-        letters.refuse(f"`global_activation_short` with {layers + 1} letters of ltsprgcSeh")
+    if not file.is_file():
+        raise FormatError(file, None, "expected an input.nn of n2p2; the file is missing.")
+    text = Input(file)
+    species = text.species()
+    nodes, activations = networks(text, species)
+    cutoff_type = text.one("cutoff_type").expect_int(1, "`cutoff_type <t> [alpha]`", 0, 8)
+    alpha = text.one("cutoff_type").expect_float(2, "alpha", 0, 1) if len(text.one("cutoff_type")) > 2 else 0.0
     functions: dict[int, list[SymmetryFunction]] = {z: [] for z in species}
-    for line in lines.get("symfunction_short", []):
+    for line in text.all("symfunction_short"):
         z, f = _function(line, species, cutoff_type, alpha)
         functions[z].append(f)
     for z in species:
         if not functions[z]:
-            raise FormatError(file, None, f"expected symfunction_short lines for the element of number {z}; none.")
-    center, scale, sigma = (k in lines for k in ("center_symmetry_functions", FLAGS[0], FLAGS[2]))
-    if scale and sigma:
-        lines[FLAGS[2]][0].refuse("only one way to scale symmetry functions")
-    mode = "sigma" if sigma else "scale_center" if scale and center else "scale" if scale else "none"
-    conv_energy = number("conv_energy", 1.0)
-    if conv_energy == 0:
-        one("conv_energy").refuse("a conversion factor that is not 0")
-    potential = BPNN(
-        species,
-        tuple(tuple(sorted(functions[z], key=_order)) for z in species),
-        (nodes,) * count,
-        (tuple(letters[1:]),) * count,
-        "center" if center and mode == "none" else mode,
-        number("scale_min_short", 0.0),
-        number("scale_max_short", 1.0),
-        "normalize_nodes" in lines,
-        length_unit=units[0],
-        energy_unit=units[1],
-        mean_energy=number("mean_energy", 0.0),
-        conv_energy=conv_energy,
-        conv_length=number("conv_length", 1.0),
+            raise FormatError(file, None, f"expected symfunction_short lines of {chemical_symbols[z]}; there are none.")
+    center, scale, sigma = (
+        f"{name}_symmetry_functions{end}" in text for name, end in (("center", ""), ("scale", ""), ("scale", "_sigma"))
     )
+    if scale and sigma:
+        text.one("scale_symmetry_functions_sigma").refuse("only one way to scale symmetry functions")
+    normal = ("mean_energy", "conv_energy", "conv_length")
+    if 0 < sum(name in text for name in normal) < 3:
+        line = next(text.one(name) for name in normal if name in text)
+        line.refuse(f"all of {', '.join(normal)}, or none")
+    mode = "sigma" if sigma else "scale_center" if scale and center else "scale" if scale else "none"
+    length, energy = (
+        _unit(file, what, given, known)
+        for what, given, known in (("length", length_unit, LENGTHS), ("energy", energy_unit, ENERGIES))
+    )
+    try:
+        potential = BPNN(
+            species,
+            tuple(tuple(sorted(functions[z], key=order)) for z in species),
+            nodes,
+            activations,
+            "center" if center and mode == "none" else mode,
+            text.number("scale_min_short", 0.0),
+            text.number("scale_max_short", 1.0),
+            "normalize_nodes" in text,
+            length_unit=length,
+            energy_unit=energy,
+            mean_energy=text.number("mean_energy", 0.0),
+            conv_energy=text.number("conv_energy", 1.0),
+            conv_length=text.number("conv_length", 1.0),
+        )
+    except ValueError as error:
+        raise error if isinstance(error, FormatError) else FormatError(file, None, str(error)) from error
+    count = len(species)
     offsets = np.zeros(count)
-    for line in lines.get("atom_energy", []):
-        z = _element(line, 1)
-        if z not in species:
-            line.refuse("`atom_energy` of an element of the model")
+    set_before = set()
+    for line in text.all("atom_energy"):
+        z = element(line, 1, species)
+        if z in set_before:
+            line.refuse(f"the energy of {line[1]} once")
+        set_before.add(z)
         offsets[species.index(z)] = line.expect_float(2, "`atom_energy <element> <energy>`")
     weights, biases = zip(*(_weights(folder, potential, t) for t in range(count)), strict=True)
     scaling = _scaling(folder / "scaling.data", potential)
@@ -124,39 +105,21 @@ def load(
     }
 
 
-def _lines(file: Path) -> dict[str, list[Words]]:
-    """The lines of input.nn by keyword; what the model needs must not be there twice."""
-    reader = TextReader(file, "an input.nn of n2p2")
-    lines: dict[str, list[Words]] = {}
-    while (line := reader.next_or_none()) is not None:
-        if line[0] in REFUSED or line[0].startswith("element_"):
-            line.refuse("a short-range network of the second generation without overrides per element; not supported")
-        if line[0] in lines and line[0] in SINGLE:
-            line.refuse(f"`{line[0]}` once")
-        lines.setdefault(line[0], []).append(line)
-    return lines
-
-
 def _unit(file: Path, what: str, given, known: dict[str, float]) -> float:
     if given is None:
-        found = re.search(rf"#\s*{what} unit\s*:\s*(\w+)", file.read_text(errors="replace"), re.IGNORECASE)
+        found = re.search(rf"#\s*{what} unit\s*:\s*(\S+)", file.read_text(errors="replace"), re.IGNORECASE)
         given = found.group(1) if found else None
     if isinstance(given, str) and given.lower() in known:
         return known[given.lower()]
+    if isinstance(given, str) and _NUMBER.fullmatch(given):
+        given = float(given)
     if isinstance(given, int | float) and 0 < given < float("inf"):
         return float(given)
     raise ValueError(f"{file} does not say its {what} unit: pass {what}_unit=, one of {', '.join(known)} or a number.")
 
 
-def _element(line: Words, k: int) -> int:
-    z = atomic_numbers.get(line[k] if k < len(line) else "", 0)
-    if not z:
-        line.refuse(f"an element symbol (word {k + 1})")
-    return z
-
-
 def _function(line: Words, species, cutoff_type: int, alpha: float) -> tuple[int, SymmetryFunction]:
-    center, kind = _element(line, 1), line.expect_int(2, "type of symmetry function", 2, 25)
+    center, kind = element(line, 1, species), line.expect_int(2, "type of symmetry function", 2, 25)
     if kind not in ARGUMENTS:
         line.refuse(f"a type of symmetry function among {', '.join(map(str, ARGUMENTS))}")
     names = ARGUMENTS[kind].split()
@@ -169,15 +132,14 @@ def _function(line: Words, species, cutoff_type: int, alpha: float) -> tuple[int
         if name[0] == "[" and not (k < len(line) and _NUMBER.fullmatch(line[k])):
             break
         if name == "E":
-            elements.append(_element(line, k))
+            elements.append(element(line, k, species))
         elif name == "core":
             core = line[k]
             if not CORE.fullmatch(core):
                 line.refuse(f"{what} with a core p1 to p4, p1a to p4a or e")
         else:
-            values[name.strip("[]")] = line.expect_float(k, what)
-    if not {center, *elements} <= set(species):
-        line.refuse("elements of the model")
+            name = name.strip("[]")
+            values[name] = line.expect_float(k, what, *LIMITS.get(name, ()))
     angles = (values.pop("from", 0.0), values.pop("to", 0.0))
     if core:
         low, high = angles
@@ -191,14 +153,6 @@ def _function(line: Words, species, cutoff_type: int, alpha: float) -> tuple[int
         )  # fmt: skip
     except ValueError as error:
         raise FormatError(line.path, line.line, str(error)) from error
-
-
-def _order(f: SymmetryFunction) -> tuple:
-    """n2p2 numbers the functions of an element in this order."""
-    if f.core:
-        return f.kind, f.core, f.elements, f.cutoff, f.left, *f.angles
-    head = (f.kind, f.cutoff_type, f.alpha, f.cutoff, f.eta, f.shift)
-    return (*head, f.elements) if f.kind in (2, 12) else (*head, f.zeta, f.lambd, f.elements)
 
 
 def _scaling(file: Path, potential: BPNN) -> tuple[dict, ...]:
@@ -230,13 +184,18 @@ def _scaling(file: Path, potential: BPNN) -> tuple[dict, ...]:
 def _weights(folder: Path, potential: BPNN, t: int) -> tuple[tuple, tuple]:
     file = folder / f"weights.{potential.species[t]:03d}.data"
     reader = _open(file, "a weights file of n2p2")
-    values = []
-    while (line := reader.next_or_none()) is not None:
-        values.append(line.expect_float(0, "a weight"))
     sizes = (len(potential.functions[t]), *potential.nodes[t], 1)
     wanted = sum(i * o + o for i, o in pairwise(sizes))
-    if len(values) != wanted:
-        raise FormatError(file, reader.at, f"expected {wanted} weights for layers {sizes}, found {len(values)}.")
+    values: list[float] = []
+    for place in places(sizes):
+        line = reader.next_or_none()
+        if line is None:
+            raise FormatError(file, reader.at, f"expected {wanted} weights for layers {sizes}, found {len(values)}.")
+        values.append(line.expect_float(0, "a weight"))
+        if len(line) > 1 and line[1] in ("a", "b") and list(line)[1:2] + list(line)[3:] != place:
+            line.refuse(f"the weight `{' '.join(place)}` of layers {sizes}")
+    if (line := reader.next_or_none()) is not None:
+        line.refuse(f"{wanted} weights for layers {sizes}, and no more")
     weights, biases, at = [], [], 0
     for i, o in pairwise(sizes):
         weights.append(jnp.asarray(np.reshape(values[at : at + i * o], (i, o)).T))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
 from typing import ClassVar
 
 import jax
@@ -28,6 +29,55 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "celu": lambda x: jax.nn.celu(x, 0.1),
 }
 SCALINGS = ("none", "center", "scale", "scale_center", "sigma")
+
+
+def bpnn(
+    species: tuple[int, ...],
+    cutoff: float = 6.0,
+    *,
+    n_radial: int = 8,
+    n_angular: int = 3,
+    zetas: tuple[float, ...] = (1.0, 4.0),
+    first: float = 1.0,
+    cutoff_type: int = 6,
+    nodes: tuple[int, ...] = (20, 20),
+    activation: str = "t",
+) -> "BPNN":
+    """Return a network with symmetry functions on grids, the same for every element, to be trained.
+
+    Gastegger et al., J. Chem. Phys. 148, 241709 (2018), whose rules Imbalzano et al., J. Chem. Phys. 148, 241730
+    (2018), compare with others. Radial, for each element: type 2, shifts on n_radial equal steps d from `first` to
+    cutoff - d, all of eta = 1 / (2 d^2). Angular, for each pair of elements: type 3, eta = 1 / (2 R^2) of n_angular
+    radii R from `first` + d to cutoff - d of its own grid, lambda = 1 and -1, each of `zetas`. After `init`, set
+    params["scaling"][t]["min"], ["max"] from the `descriptors` of data with scaling none (`init` has 0 and 1).
+
+    Args:
+        species: atomic numbers.
+        cutoff, first: Å.
+        zetas: exponents of the angular factor.
+        cutoff_type: of n2p2; 6 is a polynomial with two continuous derivatives.
+        nodes, activation: of the hidden layers of each element; the output is linear.
+    """
+    if not 0 < first < cutoff or n_radial < 1 or n_angular < 0:
+        raise ValueError(f"bpnn needs 0 < first < cutoff and numbers of functions; got {first}, {cutoff}.")
+    options = {"cutoff_type": cutoff_type}
+    step = (cutoff - first) / n_radial
+    functions = [
+        SymmetryFunction(2, (z,), cutoff, eta=0.5 / step**2, shift=first + k * step, **options)
+        for z in sorted(species)
+        for k in range(n_radial)
+    ]
+    step = (cutoff - first) / (n_angular + 1)
+    functions += [
+        SymmetryFunction(3, pair, cutoff, eta=0.5 / (first + k * step) ** 2, lambd=lambd, zeta=zeta, **options)
+        for pair in combinations_with_replacement(sorted(species), 2)
+        for k in range(1, n_angular + 1)
+        for lambd in (-1.0, 1.0)
+        for zeta in zetas
+    ]
+    s = len(species)
+    activations = (activation,) * len(nodes) + ("l",)
+    return BPNN(tuple(species), (tuple(functions),) * s, (tuple(nodes),) * s, (activations,) * s)
 
 
 @dataclass(frozen=True)
@@ -66,7 +116,7 @@ class BPNN(Potential):
     conv_energy: float = 1.0
     conv_length: float = 1.0
 
-    block: ClassVar[int] = 8
+    block: ClassVar[int] = 4
 
     def __post_init__(self):
         s = len(self.species)

@@ -14,7 +14,7 @@ from jaxmlp.basis.moments import Moments, basic_moments, scalars, weighted_scala
 from jaxmlp.basis.species import subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
-from jaxmlp.potentials.mtp_grade import coefficient_gradients, grade
+from jaxmlp.potentials.mtp_grade import coefficient_gradients, configuration_grade, grade
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class MTP(Potential):
         level: which contractions there are, an even number from 2 to 28; the larger, the more.
         tables: contractions of a file whose tables are not those of a level; `level` is then not used and 0.
         selection: atomic numbers of the species for which the active set was selected; () where there is none.
+        energy_weight, weight_scaling: how configurations were weighted in the selection, see `configuration_grade`; a
+            weight of 0 where neighbourhoods were selected.
     """
 
     species: tuple[int, ...]
@@ -48,6 +50,8 @@ class MTP(Potential):
     level: int = 16
     tables: Moments | None = None
     selection: tuple[int, ...] = ()
+    energy_weight: float = 0.0
+    weight_scaling: int = 2
 
     block: ClassVar[int] = 8
 
@@ -64,6 +68,11 @@ class MTP(Potential):
 
         if self.selection and not set(self.species) <= set(self.selection):
             raise ValueError(f"MTP.selection {self.selection} must hold all species, {self.species}.")
+        if not 0 <= self.energy_weight < float("inf") or self.weight_scaling not in (0, 1, 2):
+            raise ValueError(
+                "MTP.energy_weight is finite and not negative, MTP.weight_scaling 0, 1 or 2; "
+                f"got {self.energy_weight} and {self.weight_scaling}."
+            )
 
     @property
     def moments(self) -> Moments:
@@ -108,6 +117,13 @@ class MTP(Potential):
     def grades(self, params: Params, graph: Graph) -> Array:
         """Return the extrapolation grade of every neighbourhood, (n,); above 1 it extrapolates, see `mtp_grade`."""
         return grade(params["active_inverse"], self.coefficient_gradients(params, graph))
+
+    def configuration_grade(self, params: Params, gradients: Array) -> Array:
+        """Return the extrapolation grade of a configuration, (), given `coefficient_gradients` (N, size) of its atoms.
+
+        Those of a whole system: `jaxmlp.site_fn(potential, system, "coefficient_gradients")(R, box, params)`.
+        """
+        return configuration_grade(params["active_inverse"], gradients, self.energy_weight, self.weight_scaling)
 
     def coefficient_gradients(self, params: Params, graph: Graph) -> Array:
         """Return the derivatives of every site energy with respect to all coefficients, (n, size), see `mtp_grade`."""

@@ -56,6 +56,18 @@ def grade(inverse: Array, b: Array) -> Array:
     return jnp.max(jnp.abs(jnp.einsum("...i,ij->...j", b, inverse, precision="highest")), axis=-1)
 
 
+def configuration_grade(inverse: Array, b: Array, energy_weight: float = 1.0, weight_scaling: int = 2) -> Array:
+    """Return the grade of a configuration (...), max_k |(b A^-1)_k|, given b_i of its atoms (..., N, n) and A^-1.
+
+    b = energy_weight N^(-weight_scaling/2) sum_i b_i, as MLIP weighs the energy equation of a configuration when it
+    selects; with a scaling of 2 a supercell has the grade of its cell. energy_weight = 0 stands for a set selected
+    from neighbourhoods: the configuration then has the largest grade of them.
+    """
+    if energy_weight == 0:
+        return jnp.max(grade(inverse, b), axis=-1)
+    return grade(inverse, jnp.sum(b, axis=-2) * (energy_weight * b.shape[-2] ** (-weight_scaling / 2)))
+
+
 def select(b: np.ndarray, active_set: np.ndarray | None = None, threshold: float = 1.001) -> np.ndarray:
     """Return the active set (n, n) after the rows of b (rows, n) were offered to it: MaxVol by single swaps.
 

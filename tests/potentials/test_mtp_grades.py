@@ -87,6 +87,56 @@ def test_maxvol_leaves_no_grade_above_the_threshold():
     np.testing.assert_allclose(grade(np.linalg.inv(a), 5.0 * a), 5.0)
 
 
+@pytest.mark.parametrize("scaling", [0, 1, 2])
+def test_grades_of_configurations_selected_by_their_energies(scaling, tmp_path):
+    """Against the definition: configurations of the set have grade 1, a supercell that of its cell times a power."""
+    potential = MTP((14,), cutoff=4.0, inner=1.0, radial_size=3, level=6, selection=(14,), energy_weight=0.5,
+                    weight_scaling=scaling)  # fmt: skip
+    params = potential.init(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    box = 3.1 * np.eye(3)
+    first = jm.System(np.full(2, 14), np.zeros((2, 3)), box)
+    gradients = jax.jit(jm.site_fn(potential, first, "coefficient_gradients", headroom=2.0))
+    sites = [gradients(rng.uniform(0, 3.1, (2, 3)), box, params) for _ in range(3 * potential.size)]
+    assert np.isfinite(sites).all()
+    rows = 0.5 * np.sum(sites, axis=1) / 2 ** (scaling / 2)
+    active = select(rows)
+    params |= {"active_set": jnp.asarray(active), "active_inverse": jnp.asarray(np.linalg.inv(active))}
+    grades = np.array([potential.configuration_grade(params, b) for b in sites])
+    np.testing.assert_allclose(grades, np.abs(np.linalg.solve(active.T, rows.T)).max(axis=0), rtol=1e-6)
+    chosen = (rows[:, None] == active).all(axis=2).any(axis=1)
+    assert chosen.sum() > 5  # rows without a partner stay those of the start, where coefficients are redundant
+    np.testing.assert_allclose(grades[chosen], 1.0, rtol=1e-6)
+    assert grades.max() <= 1.001 + 1e-6
+    many = jnp.concatenate([sites[0]] * 8)
+    assert potential.configuration_grade(params, many) == pytest.approx(grades[0] * 8 ** (1 - scaling / 2), rel=1e-9)
+
+    mtp.save(tmp_path / "x.almtp", potential, params)
+    read, numbers = mtp.load(tmp_path / "x.almtp", (14,))
+    assert read == potential
+    assert read.configuration_grade(numbers, sites[1]) == pytest.approx(grades[1], rel=1e-12)
+    text = (tmp_path / "x.almtp").read_bytes()
+    for old, new in ((b"force_weight 0.0", b"force_weight 1.0"), (b"energy_weight 0.5", b"energy_weight x.5"),
+                     (b"weight_scaling", b"weight_scalinx")):  # fmt: skip
+        (tmp_path / "y.almtp").write_bytes(text.replace(old, new))
+        with pytest.raises(jm.FormatError, match=r"neighbourhoods|each with a number"):
+            mtp.load(tmp_path / "y.almtp", (14,))
+
+
+@pytest.mark.shared
+def test_a_selection_of_neighbourhoods_grades_a_configuration_by_its_worst(shared):
+    folder = shared / "reference" / "mtp"
+    name = "mlip3_multi3_level10_grades"
+    potential, params = mtp.load(folder / f"models/{name}.almtp", (1, 2, 3))
+    assert potential.energy_weight == 0
+    for case in read_cases(folder / f"cases/{name}.npz", potential.species):
+        b = jnp.asarray(case.expected["energy_derivatives"])
+        worst = case.expected["nbh_grades"].max()
+        assert potential.configuration_grade(params, b) == pytest.approx(worst, rel=2e-7)
+
+
 def test_a_selection_lacks_no_species():
     with pytest.raises(ValueError, match="selection"):
         MTP((14, 6), selection=(14,))
+    with pytest.raises(ValueError, match="weight_scaling"):
+        MTP((14,), selection=(14,), weight_scaling=3)
