@@ -18,7 +18,7 @@ from jaxmlp.formats.detect import load, save
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.minimize import minimize
 from jaxmlp.neighbors import Graph, Neighbors, NeighborSearch
-from jaxmlp.potential import Potential
+from jaxmlp.potential import Potential, merge
 from jaxmlp.system import System
 
 __version__ = "0.1.0"
@@ -47,6 +47,7 @@ __all__ = [
     "interpolate",
     "load",
     "md",
+    "merge",
     "minimize",
     "prepare",
     "pressure",

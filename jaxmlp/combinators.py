@@ -78,6 +78,9 @@ class Sum(Composite):
             return [(self, params)]
         return [t for m, p in zip(self.members, params) for t in m.terms(p)]
 
+    def linear_parameters(self, params):
+        return tuple(m.linear_parameters(p) for m, p in zip(self.members, params))
+
     def restrict(self, params, species):
         members, params = self._restricted(params, species)
         return Sum(members), params
@@ -99,6 +102,9 @@ class Scaled(Composite):
     def terms(self, params):
         return [(Scaled.of(self.factor, term), p) for term, p in self.members[0].terms(params)]
 
+    def linear_parameters(self, params):
+        return self.members[0].linear_parameters(params)
+
     def restrict(self, params, species):
         member, params = self.members[0].restrict(params, species)
         return Scaled.of(self.factor, member), params
@@ -110,6 +116,10 @@ class Interpolation(Composite):
     def site_energies(self, params: Params, graph: Graph) -> Array:
         a, b = self._energies((params["a"], params["b"]), graph)
         return (1 - params["x"]) * a + params["x"] * b
+
+    def linear_parameters(self, params):
+        a, b = (m.linear_parameters(params[name]) for m, name in zip(self.members, "ab"))
+        return {"x": None, "a": a, "b": b}
 
     def restrict(self, params, species):
         members, (a, b) = self._restricted((params["a"], params["b"]), species)
@@ -144,6 +154,9 @@ class Committee(Composite):
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
         return jnp.mean(jax.vmap(lambda p: self.members[0].site_energies(p, graph))(params), axis=0)
+
+    def linear_parameters(self, params):
+        return self.members[0].linear_parameters(params)
 
     def restrict(self, params, species):
         one = jax.tree.map(lambda x: x[0], params)

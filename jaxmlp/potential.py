@@ -1,7 +1,9 @@
 """The protocol every interatomic potential follows."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import jax
 from jax import Array
 
 from jaxmlp.neighbors.graph import Graph
@@ -10,6 +12,16 @@ if TYPE_CHECKING:
     from jaxmlp.system import System
 
 Params = Any  # a pytree of arrays
+
+
+def only(params: dict[str, Params], names: Iterable[str]) -> dict[str, Params]:
+    """Return `params` with None in place of all entries but some."""
+    return {name: value if name in names else None for name, value in params.items()}
+
+
+def merge(part: Params, params: Params) -> Params:
+    """Return `params` with the values of `part`, of the same structure but for None in place of what it has not."""
+    return jax.tree.map(lambda new, old: old if new is None else new, part, params, is_leaf=lambda x: x is None)
 
 
 class Potential:
@@ -44,6 +56,13 @@ class Potential:
     def site_energies(self, params: Params, graph: Graph) -> Array:
         """Return the energy of every atom of the graph, (n,) eV."""
         raise NotImplementedError(f"{type(self).__name__} defines no site_energies.")
+
+    def linear_parameters(self, params: Params) -> Params:
+        """Return `params` with None in place of all but those in which, with the others fixed, the energy is linear.
+
+        It is so in all of them together: what a linear fit determines. `jaxmlp.merge` puts other values back.
+        """
+        return jax.tree.map(lambda _: None, params)
 
     def for_system(self, system: "System") -> "Potential":
         """Return the potential with hyper-parameters that depend on the system (k vectors, say) set for it."""

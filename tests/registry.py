@@ -192,6 +192,15 @@ def _ace(inner: str) -> Case:
     return Case(potential, params | {"core": jax.numpy.asarray(core)}, rattled((14, 8), 2.3), smooth=True)
 
 
+def _ace_from_scratch() -> Case:
+    """All functions up to rank 5 of two species, with repeated factors; linear."""
+    from jaxmlp.potentials.ace_functions import ace
+
+    potential = ace((14, 8), 4.5, n_max=(3, 2, 2, 1, 1), l_max=(0, 3, 2, 1, 1))
+    params = potential.init(jax.random.key(7))
+    return Case(potential, params | {"c": 0.3 * params["c"]}, rattled((14, 8), 2.3))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard-jones-truncated": lambda: _lennard_jones("truncated"),
     "lennard-jones-force-shifted": lambda: _lennard_jones("force-shifted"),
@@ -200,9 +209,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "tersoff": _tersoff,
     "mtp": _mtp,
     "bpnn": _bpnn,
-    "snap": lambda: _snap(twojmax=6),
+    "snap": lambda: _snap(twojmax=4),
     "snap-quadratic": lambda: _snap(twojmax=3, quadraticflag=True, sinner=(1.5, 1.6), dinner=(0.4, 0.5)),
-    "snap-elements": lambda: _snap(twojmax=4, chemflag=True, wselfallflag=True),
+    "snap-elements": lambda: _snap(twojmax=2, chemflag=True, wselfallflag=True),
     "morse": _morse,
     "zbl": _zbl,
     "eam-alloy": _eam,
@@ -216,6 +225,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "qnep-real-space": lambda: _nep(cls="qNEP", mode=3),
     "ace": lambda: _ace("density"),
     "ace-distance": lambda: _ace("distance"),
+    "ace-from-scratch": _ace_from_scratch,
     "ace-zbl": lambda: _ace("zbl"),
     "nep4-edge-mixing": lambda: _nep((14, 6, 8), mixing="edge", l_max=6),
 }

@@ -219,6 +219,22 @@ def test_the_gradient_in_the_parameters_is_a_finite_difference(subject):
     close(found, exact, max(abs(exact), 1e-2), **DERIVATIVE)
 
 
+def test_the_energy_is_linear_in_the_linear_parameters(subject):
+    part = subject.potential.linear_parameters(subject.params)
+    if not jax.tree.leaves(part):
+        pytest.skip("the energy is linear in no parameter")
+    rng = np.random.default_rng(13)
+    step = jax.tree.map(lambda x: (0.01 + jnp.abs(x)) * rng.normal(size=x.shape), part)
+
+    def at(t):
+        moved = jax.tree.map(lambda x, dx: x + t * dx, part, step)
+        return subject.energy(subject.R, subject.box, jm.merge(moved, subject.params), subject.species)
+
+    change = at(1.0) - subject.E
+    assert np.abs(change) > 1e-6
+    close(at(3.0) - subject.E, 3 * change, scale=max(1.0, np.abs(change)))
+
+
 def test_vmap_is_a_loop(subject):
     Rs = jnp.stack([subject.R, subject.R + 0.02 * subject.v])
     batched = jax.jit(jax.vmap(subject.near))(Rs)

@@ -227,20 +227,18 @@ def _narrow(functions, species, unit, graph: Graph) -> tuple[Array, list[int]]:
     for key, (couples, which) in needs.items():
         groups.setdefault((key[0], tuple(sorted(couples)), tuple(sorted(which))), []).append(key)
     place: dict[tuple, int] = {}
-    angular: dict[tuple, Array] = {}
     values, width, n = [], 0, len(pairs.r)
     for (family, couples, which), keys in groups.items():
         g = window[family][:, None] if family[0] == "mean" else radial_factors(keys, pairs.r, window[family])
         t = radial_factors(keys, third[family[0]], planes[family])
-        mixed = any(a != b for a, b in couples)  # g_aj g_bk + g_bj g_ak; with both terms also for a = b, by halves
-        half = {False: 1.0, True: 0.5 if mixed else 1.0}
-        h = [g * c[:, None] for c in channels]
-        left = jnp.stack([jnp.stack([h[a], h[b]][: 1 + mixed], axis=2) for a, b in couples], axis=1)
-        right = jnp.stack([jnp.stack([h[b], h[a]][: 1 + mixed], axis=2) * half[a == b] for a, b in couples], axis=1)
-        E = (pairs.products(left, right) * t[:, None]).reshape(n, len(couples) * len(keys), -1)
-        if which not in angular:
-            angular[which] = jnp.stack([A[l] for l in which], axis=1).reshape(n, len(which), -1)
-        values.append(jnp.einsum("nrp,nlp->nrl", E, angular[which], precision="highest").reshape(n, -1))
+        rows = []
+        for a, b in couples:
+            ga, gb = (g * channels[c][:, None] for c in (a, b))
+            one, two = ([ga], [gb]) if a == b else ([ga, gb], [gb, ga])
+            rows.append(pairs.products(jnp.stack(one, axis=2), jnp.stack(two, axis=2)) * t)
+        E = jnp.stack(rows, axis=1).reshape(n, len(couples) * len(keys), -1)
+        angular = jnp.stack([A[l] for l in which], axis=1).reshape(n, len(which), -1)
+        values.append(jnp.einsum("nrp,nlp->nrl", E, angular, precision="highest").reshape(n, -1))
         names = [(key, couple, l) for couple in couples for key in keys for l in which]
         place |= {name: width + k for k, name in enumerate(names)}
         width += len(names)

@@ -15,7 +15,7 @@ from jaxmlp.basis.harmonics import real_harmonics
 from jaxmlp.basis.radial import FAMILIES, smooth_step, splined
 from jaxmlp.basis.species import by_species, subset
 from jaxmlp.neighbors.graph import Graph
-from jaxmlp.potential import Params, Potential
+from jaxmlp.potential import Params, Potential, only
 from jaxmlp.potentials.ace_embedding import EMBEDDINGS, core_pair, embed, valid_powers, zbl_pair
 from jaxmlp.potentials.ace_tables import Function, feature_count, tables
 from jaxmlp.potentials.nep_descriptor import one_hot, pair_table
@@ -207,16 +207,9 @@ class ACE(Potential):
         return out.T
 
     def linear_parameters(self, params: Params) -> Params:
-        """Return those parameters in which the energy is linear while the others stay as they are.
-
-        The repulsion of cores is linear in its parameters for inner = "zbl" alone.
-
-        Raises:
-            ValueError: the embedding is not linear.
-        """
-        if any(set(e.powers) != {1.0} for e in self.embeddings):
-            raise ValueError("this ACE has a nonlinear embedding: its energy is not linear in its coefficients.")
-        return {name: params[name] for name in ("c", "E0", *(("core",) if self.inner == "zbl" else ()))}
+        """Return E0, c if all embeddings are linear, and the repulsion of cores for inner = "zbl"."""
+        embedded = any(set(e.powers) != {1.0} for e in self.embeddings)
+        return only(params, ["E0"] + ["c"] * (not embedded) + ["core"] * (self.inner == "zbl"))
 
     def _embedded(self, t: int, rho: Array) -> Array:
         """sum_p w_p F(rho_p) of central species t, (n,)."""

@@ -13,7 +13,7 @@ from jax import Array
 from jaxmlp.basis.species import subset
 from jaxmlp.basis.symmetry_functions import ANGULAR, SymmetryFunction, symmetry_functions
 from jaxmlp.neighbors.graph import Graph
-from jaxmlp.potential import Params, Potential
+from jaxmlp.potential import Params, Potential, only
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "l": lambda x: x,
@@ -185,11 +185,15 @@ class BPNN(Potential):
         return out
 
     def linear_parameters(self, params: Params) -> Params:
-        """Return the parameters the energy is linear in, of networks with a linear output: last layer, offsets."""
-        if any(a[-1] != "l" for a in self.activations):
-            raise ValueError("the energy of a network with an activated output is linear in no weight.")
-        last = {name: tuple(x[-1] for x in params[name]) for name in ("weights", "biases")}
-        return last | {"atom_energy": params["atom_energy"]}
+        """Return the atomic energies, and the last layers of networks with a linear output."""
+        last = {
+            name: tuple(
+                (*(None for _ in layers[:-1]), layers[-1] if a[-1] == "l" else None)
+                for layers, a in zip(params[name], self.activations, strict=True)
+            )
+            for name in ("weights", "biases")
+        }
+        return only(params, ("atom_energy",)) | last
 
     def _values(self, graph: Graph) -> list[Array]:
         """The symmetry functions (n, K_t) of every element's list; what lists share is computed once."""

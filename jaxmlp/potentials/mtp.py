@@ -13,7 +13,7 @@ from jaxmlp.basis.moment_levels import LEVELS, level_moments
 from jaxmlp.basis.moments import Moments, basic_moments, scalars, weighted_scalars
 from jaxmlp.basis.species import subset
 from jaxmlp.neighbors.graph import Graph
-from jaxmlp.potential import Params, Potential
+from jaxmlp.potential import Params, Potential, only
 from jaxmlp.potentials.mtp_grade import coefficient_gradients, configuration_grade, grade
 
 
@@ -86,8 +86,8 @@ class MTP(Potential):
         return s * s * self.moments.radial_count * self.radial_size + s + len(self.moments.scalars)
 
     def linear_parameters(self, params: Params) -> Params:
-        """Return those parameters in which the energy is linear while the others stay as they are."""
-        return {name: params[name] for name in ("species_coeffs", "moment_coeffs")}
+        """Return the coefficients of moments and of species."""
+        return only(params, ("species_coeffs", "moment_coeffs"))
 
     def init(self, key: Array, dtype=float) -> Params:
         """Draw starting parameters: radial functions of order one, small energies, an empty active set (1e-6 I)."""

@@ -16,7 +16,7 @@ from jaxmlp.basis.harmonics import harmonic_levels
 from jaxmlp.basis.hypersphere import radial_mixing
 from jaxmlp.basis.species import pair_values, subset
 from jaxmlp.neighbors.graph import Graph
-from jaxmlp.potential import Params, Potential
+from jaxmlp.potential import Params, Potential, only
 
 einsum = partial(jnp.einsum, precision="highest")
 matmul = partial(jnp.matmul, precision="highest")
@@ -122,8 +122,8 @@ class SNAP(Potential):
         return _components(len(self.elements), self.twojmax)
 
     def linear_parameters(self, params: Params) -> Params:
-        """Return those parameters in which the energy is linear while the others stay as they are."""
-        return {name: params[name] for name in ("constant", "linear", "quadratic") if name in params}
+        """Return the coefficients, of products of components too."""
+        return only(params, ("constant", "linear", "quadratic"))
 
     def init(self, key: Array, dtype=float) -> Params:
         """Draw starting parameters: weights 1, small energies."""
