@@ -17,8 +17,8 @@ from pathlib import Path
 from common import SHARED, machine
 
 HERE = Path(__file__).parent
-SCRIPTS = ("nep", "mtp", "ace", "neighbors", "dynamics", "scaling", "compile")
-NEED_SHARED = ("nep", "mtp", "ace", "dynamics", "scaling")
+SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "neighbors", "dynamics", "scaling", "compile")
+NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "dynamics", "scaling")
 COLUMNS = {
     "system": "system", "atoms": "atoms", "code": "code", "us_per_atom": "µs/atom", "speedup": "ratio",
     "neighbors": "neighbours", "slots": "slots", "search_share": "share of the search", "first_call_s": "first call, s",

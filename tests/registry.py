@@ -201,6 +201,14 @@ def _ace_from_scratch() -> Case:
     return Case(potential, params | {"c": 0.3 * params["c"]}, rattled((14, 8), 2.3))
 
 
+def _ani() -> Case:
+    from jaxmlp.potentials.ani import ani
+
+    options = {"radial_cutoff": 4.3, "angular_cutoff": 3.4, "radial_shifts": (1.0, 2.5), "angular_shifts": (1.2,)}
+    potential = ani((6, 8), **options, angles=2, nodes={6: (5,), 8: (4,)})
+    return Case(potential, potential.init(jax.random.key(8)), rattled((6, 8), 2.4))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard-jones-truncated": lambda: _lennard_jones("truncated"),
     "lennard-jones-force-shifted": lambda: _lennard_jones("force-shifted"),
@@ -209,6 +217,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "tersoff": _tersoff,
     "mtp": _mtp,
     "bpnn": _bpnn,
+    "ani": _ani,
     "snap": lambda: _snap(twojmax=4),
     "snap-quadratic": lambda: _snap(twojmax=3, quadraticflag=True, sinner=(1.5, 1.6), dinner=(0.4, 0.5)),
     "snap-elements": lambda: _snap(twojmax=2, chemflag=True, wselfallflag=True),

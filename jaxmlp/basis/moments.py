@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.basis.monomials import Radial, monomial_sums, monomials
 from jaxmlp.basis.products import Sums, bilinear, tabulate
 
 Basic = tuple[int, int, int, int]  # mu, and the powers of x, y and z
@@ -81,17 +82,15 @@ class _Program(NamedTuple):
     Rows of moments are ordered by depth (a product is one deeper than its deeper factor).
 
     Args:
-        monomials: powers of x, y, z, by degree.
-        leading: of these, how many are needed with f_mu, for each mu.
-        basic: place of every basic moment among the sums of f_mu times monomials.
+        radial: for every degree of monomials, which f_mu are needed with them.
+        basic: place of every basic moment among the `monomial_sums`.
         scalars: rows of the scalars.
         forward: products of each depth, from the rows before.
         backward: for each depth, the last but one first: from derivatives by the rows behind, and factors.
         start: first row of each depth.
     """
 
-    monomials: tuple[tuple[int, int, int], ...]
-    leading: tuple[int, ...]
+    radial: Radial
     basic: np.ndarray
     scalars: np.ndarray
     forward: tuple[Sums, ...]
@@ -101,14 +100,14 @@ class _Program(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _compiled(tables: Moments) -> _Program:
-    degree = max(sum(row[1:]) for row in tables.basic)
-    monomials = tuple(_monomials(degree))
-    place = {abc: k for k, abc in enumerate(monomials)}
-    leading = [0] * tables.radial_count
-    for mu, a, b, c in tables.basic:
-        leading[mu] = max(leading[mu], place[a, b, c] + 1)
-    first = np.cumsum(leading) - leading
-    basic = np.array([first[mu] + place[a, b, c] for mu, a, b, c in tables.basic])
+    radial: list[tuple[int, ...]] = []
+    place: dict[Basic, int] = {}
+    for degree in range(max(sum(row[1:]) for row in tables.basic) + 1):
+        needed = sorted({row[0] for row in tables.basic if sum(row[1:]) == degree})
+        radial.append(tuple(needed))
+        for mu in needed:
+            place |= {(mu, *abc): len(place) + k for k, abc in enumerate(monomials(degree))}
+    basic = np.array([place[row] for row in tables.basic])
 
     count = tables.count
     depth, terms = np.zeros(count, dtype=int), np.zeros(count, dtype=int)
@@ -134,14 +133,9 @@ def _compiled(tables: Moments) -> _Program:
             tabulate(start[d + 1] - start[d], row[source[on]] - start[d], behind, row[other[on]], factor[on])
         )
     return _Program(
-        monomials, tuple(leading), basic[np.argsort(row[: len(basic)])], row[np.array(tables.scalars)],
+        tuple(radial), basic[np.argsort(row[: len(basic)])], row[np.array(tables.scalars)],
         tuple(forward), tuple(backward), start,
     )  # fmt: skip
-
-
-def _monomials(degree: int) -> list[tuple[int, int, int]]:
-    """Powers (a, b, c), by degree, then from x to z."""
-    return [(n - b - c, b, c) for n in range(degree + 1) for b in range(n + 1) for c in range(n - b + 1)]
 
 
 def basic_moments(tables: Moments, f: Array, u: tuple[Array, Array, Array]) -> Array:
@@ -152,16 +146,7 @@ def basic_moments(tables: Moments, f: Array, u: tuple[Array, Array, Array]) -> A
         u: components of the unit vectors, three (n, M).
     """
     program = _compiled(tables)
-    planes: dict[tuple[int, ...], Array] = {(0, 0, 0): jnp.ones_like(u[0])}
-    for powers in program.monomials[1:]:
-        axis = next(k for k in range(3) if powers[k])  # one factor less is there already
-        planes[powers] = planes[tuple(n - (k == axis) for k, n in enumerate(powers))] * u[axis]
-    angular = jnp.stack([planes[abc] for abc in program.monomials], axis=1)  # (n, L, M)
-    parts = [
-        jnp.einsum("nm,nlm->nl", f[:, mu], angular[:, :size], precision="highest")
-        for mu, size in enumerate(program.leading)
-    ]
-    return jnp.concatenate(parts, axis=1).T[program.basic]  # atoms along the contiguous axis
+    return monomial_sums(program.radial, f, u).T[program.basic]  # atoms along the contiguous axis
 
 
 def scalars(tables: Moments, m: Array) -> Array:

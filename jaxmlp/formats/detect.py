@@ -122,7 +122,7 @@ FORMATS = (
     Format("EAM setfl", "jaxmlp.formats.lammps_eam", _is_setfl, (".alloy", ".setfl"), {"kind": "alloy"}),
     Format("EAM setfl, Finnis-Sinclair", "jaxmlp.formats.lammps_eam", _is_setfl, (".fs",), {"kind": "fs"}),
     Format("EAM funcfl", "jaxmlp.formats.lammps_eam", _is_funcfl, (".eam",), {"kind": "funcfl"}, writes=False),
-    Format("n2p2 or RuNNer (folder with input.nn)", "jaxmlp.formats.n2p2", _is_n2p2, ("input.nn",), writes=False),
+    Format("n2p2 or RuNNer (folder with input.nn)", "jaxmlp.formats.n2p2", _is_n2p2, ("input.nn", ".n2p2")),
     Format("ACE (pacemaker, LAMMPS pace)", "jaxmlp.formats.ace", _is_ace, (".yace", ".ace", ".yaml")),
 )
 

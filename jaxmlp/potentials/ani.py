@@ -10,6 +10,7 @@ from jaxmlp.potentials.bpnn import BPNN
 
 NODES = {1: (160, 128, 96), 6: (144, 112, 96), 7: (128, 112, 96), 8: (128, 112, 96)}  # of ANI-1x
 OTHER = (128, 112, 96)
+SHIFTS = tuple(0.9 + 4.3 / 16 * k for k in range(16))  # Å
 
 
 def ani(
@@ -17,7 +18,7 @@ def ani(
     *,
     radial_cutoff: float = 5.2,
     radial_eta: float = 16.0,
-    radial_shifts: tuple[float, ...] = tuple(0.9 + 4.3 / 16 * k for k in range(16)),
+    radial_shifts: tuple[float, ...] = SHIFTS,
     angular_cutoff: float = 3.5,
     angular_eta: float = 8.0,
     zeta: float = 32.0,

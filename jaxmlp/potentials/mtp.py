@@ -53,7 +53,7 @@ class MTP(Potential):
     energy_weight: float = 0.0
     weight_scaling: int = 2
 
-    block: ClassVar[int] = 8
+    block: ClassVar[int] = 32
 
     def __post_init__(self):
         s = len(self.species)
