@@ -44,8 +44,8 @@ class SNAP(Potential):
 
     Args:
         species: atomic numbers.
-        radii: R, Å, one for each species.
-        rcutfac: factor of the sums of radii.
+        radii: R, one for each species; () stands for 0.5 each, with which rcutfac is the cutoff.
+        rcutfac: Å, factor of the sums of radii.
         twojmax: highest doubled angular momentum.
         rfac0: how far towards the other pole the largest distance lies.
         rmin0: Å, the distance that lies at the pole.
@@ -61,7 +61,7 @@ class SNAP(Potential):
     """
 
     species: tuple[int, ...]
-    radii: tuple[float, ...]
+    radii: tuple[float, ...] = ()
     rcutfac: float = 4.7
     twojmax: int = 6
     rfac0: float = 0.99363
@@ -80,6 +80,8 @@ class SNAP(Potential):
 
     def __post_init__(self):
         s = len(self.species)
+        if not self.radii:
+            object.__setattr__(self, "radii", (0.5,) * s)
         if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
             raise ValueError(f"SNAP.species must be different atomic numbers; got {self.species}.")
         if len(self.radii) != s or not all(0 < r < 100 for r in self.radii):
