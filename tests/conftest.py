@@ -1,4 +1,4 @@
-"""Double precision and strict dtype promotion for every test; where the reference data lies."""
+"""Double precision, strict dtype promotion and quick compilation for every test; where the reference data lies."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,16 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation(request):
+    """Most tests compile many programs and run each a few times: LLVM's optimisations would be half of their time.
+
+    Modules marked `optimized` run long enough to need them, or compare with references in the form that users run.
+    """
+    quick = request.node.get_closest_marker("optimized") is None
+    jax.config.update("jax_disable_most_optimizations", quick)
 
 
 @pytest.fixture(scope="session")

@@ -238,3 +238,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "ace-zbl": lambda: _ace("zbl"),
     "nep4-edge-mixing": lambda: _nep((14, 6, 8), mixing="edge", l_max=6),
 }
+
+# These differ from another in a detail of their energies; the laws that cost most take that other.
+VARIANTS = {"lennard-jones-truncated", "nep3-five-body", "qnep-real-space", "ace-distance", "ace-zbl", "snap-elements"}

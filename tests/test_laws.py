@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from registry import CASES
+from registry import CASES, VARIANTS
 
 import jaxmlp as jm
 from jaxmlp.evaluate import full_graph
@@ -60,18 +60,15 @@ class Subject:
         return self.out.energy
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """The laws compile many programs and run each a few times: LLVM's optimisations would be half of their time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def cases(names):
+    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in sorted(names)]
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in sorted(CASES)]
-)
-def subject(request, quick_compilation):
+costly = pytest.mark.parametrize("subject", cases(CASES.keys() - VARIANTS), indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", params=cases(CASES))
+def subject(request):
     return Subject(CASES[request.param]())
 
 
@@ -185,6 +182,7 @@ def test_site_virials_sum_to_the_virial(subject):
     close(jnp.sum(subject.out.virials, axis=0), subject.out.virial, np.abs(subject.out.virial).max())
 
 
+@costly
 def test_second_derivatives_agree_in_every_mode(subject):
     """Forward over reverse, reverse over reverse and finite differences of the forces, and plain forward mode."""
     energy = subject.near
@@ -282,6 +280,7 @@ def test_energy_and_forces_are_smooth_at_the_cutoff(subject):
     assert np.all(energy[2:] == reference[0])
 
 
+@costly
 def test_the_heat_flux_is_the_rate_of_the_energy_moment(subject):
     """J = d/dt sum_i r_i E_i on an open cluster (PHYSICS.md, section 4)."""
     if not subject.potential.local or not subject.case.free:
@@ -309,6 +308,7 @@ def test_the_heat_flux_is_the_rate_of_the_energy_moment(subject):
     close(flux, rate, max(np.abs(rate).max(), 1))
 
 
+@costly
 def test_float32_and_mixed_precision_stay_near(subject):
     """Forces within 3e-4 of the largest force or eV/Å: the error of a float32 evaluation."""
     half = partial(jax.tree.map, lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x)

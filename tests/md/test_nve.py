@@ -12,6 +12,8 @@ from jaxmlp import md
 from jaxmlp.neighbors import NeighborSearch
 from jaxmlp.potentials.pair import LennardJones
 
+pytestmark = pytest.mark.optimized
+
 TRACES = []
 
 

@@ -10,6 +10,8 @@ from conftest import KELVIN, TIME, mean_and_error
 from jaxmlp import md
 from jaxmlp.units import kB
 
+pytestmark = pytest.mark.optimized
+
 OPTIONS = {"dt": 0.005 * TIME, "skin": 0.3, "headroom": 0.3, "key": 4}
 
 

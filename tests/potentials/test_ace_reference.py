@@ -10,7 +10,7 @@ from nep_reference import evaluate, graph, padded, read_cases
 from jaxmlp.formats import ace
 from jaxmlp.potentials.ace_tables import feature_count
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.optimized]
 
 MODELS = {
     "Al.pbe-rank3-core-rep": ".ace",

@@ -18,7 +18,7 @@ NAMES = (
     "synthetic_cutoff7", "synthetic_types2_3_9_cutoff2", "synthetic_weighted12_13_cutoff1_alpha",
 )  # fmt: skip
 SIZE = 4  # rows evaluated together, as `jm.evaluate` does: planes of all atoms' pairs would take gigabytes
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.optimized]
 
 
 def blocks(potential, params, whole: Graph):

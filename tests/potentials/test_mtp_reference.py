@@ -24,7 +24,7 @@ FITTED = {f"mlip2_cubic_level{level}": (1,) for level in ("02", "06", "10", "14"
 EXACT = (1e-8, 1e-9)
 # MLIP prints 12 digits of an energy, 6 decimals of forces and 5 of the virial; positions were read with 6.
 PRINTED = {"energy": (1e-8, 1e-9), "forces": (0, 1.5e-6), "virial_mlip": (0, 2e-5), "nbh_grades_mlip3": (0, 6e-6)}
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.optimized]
 
 
 @pytest.mark.parametrize("name", PUBLISHED | FITTED)

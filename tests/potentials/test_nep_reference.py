@@ -36,7 +36,7 @@ MODELS = (
     "synthetic_PbTe_NEP5",
     "synthetic_PbTe_qNEP_charge3",
 )
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.optimized]
 
 
 def observables(potential, params, R, box, rows, radii) -> dict:

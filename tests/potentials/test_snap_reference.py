@@ -19,7 +19,7 @@ NAMES = [f"{element}_mlearn_{kind}" for element in ("Cu", "Ge", "Mo", "Si") for 
 # LAMMPS' forces assume that they are equal; with equal ones it agrees with ours to 2e-14 eV/Å. Ours are -dE/dR.
 FORCES = {"InP_JCPA2020": 3e-8}
 SITES = ("forces", "atomic_energies", "bispectrum")
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.optimized]
 
 
 @pytest.mark.parametrize("name", NAMES)
