@@ -16,6 +16,7 @@ from conftest import KELVIN, TIME, fcc
 from jaxmlp import FormatError, md
 from jaxmlp.potentials.pair import lennard_jones
 
+pytestmark = pytest.mark.optimized  # as the program in another process is
 ENSEMBLES = ("nve", "nvt_langevin", "nvt_nose_hoover")
 
 
