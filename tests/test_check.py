@@ -119,7 +119,7 @@ def test_a_broken_potential_fails_where_it_is_broken(crystal, broken, section, e
     assert not card.passed
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def card() -> Card:
     return check(*stillinger_weber_silicon(), precisions=["float64"], steps=200)
 

@@ -9,7 +9,7 @@ from jaxmlp.properties import rdf
 pytestmark = pytest.mark.xdist_group("demo")  # one worker makes the fixture, once
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     return folder, demo.run(folder, steps=400, repeat=2, temperature=600.0)

@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.shared, pytest.mark.optimized]
 
 def slow(family: str, symbol: str, split: str) -> tuple:
     """Marks of the large sets, where a test set says the same."""
-    return (pytest.mark.slow,) if split == "train" and (symbol != "Ge" or family == "qsnap") else ()
+    return (pytest.mark.slow,) if split == "train" and (family, symbol) != ("snap", "Ge") else ()
 
 
 def load(shared, family: str, symbol: str):
