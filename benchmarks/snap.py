@@ -4,6 +4,7 @@ Microseconds per atom, one core, float64. jaxmlp runs on a given neighbour list;
 (`run N pre no post no` of steps in which nothing moves), in turns.
 """
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -41,14 +42,12 @@ def lammps(folder: Path, path: Path, atoms):
         elif words[:1] == ["pair_coeff"] and words[1:3] != ["1", "1"]:
             continue
         lines.append(" ".join(words))
-    here = os.getcwd()
-    os.chdir(folder)
     code = start_lammps()
-    code.commands_list([
-        "units metal", "atom_style atomic", "atom_modify map array sort 0 0", "newton on", "read_data s.data", *lines,
-        "neighbor 0.3 bin", "neigh_modify delay 1000000 every 1000000 check no", "run 0",
-    ])  # fmt: skip
-    os.chdir(here)
+    with contextlib.chdir(folder):  # recipes name files beside them
+        code.commands_list([
+            "units metal", "atom_style atomic", "atom_modify map array sort 0 0", "newton on", "read_data s.data",
+            *lines, "neighbor 0.3 bin", "neigh_modify delay 1000000 every 1000000 check no", "run 0",
+        ])  # fmt: skip
     forces = np.array(code.numpy.extract_atom("f"))[: len(atoms)]
     order = np.argsort(code.numpy.extract_atom("id")[: len(atoms)])
     return (lambda: code.command(f"run {STEPS} pre no post no")), forces[order]
