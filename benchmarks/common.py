@@ -19,9 +19,10 @@ def pin(cores: int = 1) -> None:
 
 
 def setup(x64: bool = True):
-    """Import jax in double precision, after `pin`."""
+    """Import jax in double precision, after `pin`; without a cache of compiled programs, as first calls are timed."""
     import jax
 
+    jax.config.update("jax_enable_compilation_cache", False)
     jax.config.update("jax_enable_x64", x64)
     return jax
 
