@@ -78,15 +78,26 @@ class JaxMLP(Calculator):
         self._neighbors: Neighbors | None = None
 
     @classmethod
-    def from_file(cls, path: str | PathLike, *, species: Sequence[str] | None = None, **options) -> "JaxMLP":
+    def from_file(
+        cls,
+        path: str | PathLike,
+        *,
+        species: Sequence[str] | None = None,
+        units: tuple[str | float, str | float] | None = None,
+        **options,
+    ) -> "JaxMLP":
         """Return the calculator of a model file of any known format; options as for the class.
 
         Args:
             species: elements of the file's types, for formats that do not name them (MTP).
+            units: of length and energy in the file, for formats that do not say (n2p2): ("bohr", "hartree").
         """
         from jaxmlp.formats.detect import load
 
-        return cls(*load(path, **({} if species is None else {"species": species})), **options)
+        choice: dict = {} if species is None else {"species": species}
+        if units is not None:
+            choice |= {"length_unit": units[0], "energy_unit": units[1]}
+        return cls(*load(path, **choice), **options)
 
     def calculate(
         self,

@@ -14,6 +14,7 @@ import jaxmlp as jm
 from jaxmlp.ase import JaxMLP
 from jaxmlp.cli import main
 from jaxmlp.formats import detect
+from jaxmlp.potentials.bpnn import bpnn
 from jaxmlp.potentials.mtp import MTP
 from jaxmlp.potentials.stillinger_weber import stillinger_weber_silicon
 
@@ -194,3 +195,18 @@ def test_it_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "jaxmlp", "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "evaluate" in done.stdout
+
+
+def test_a_folder_that_does_not_say_its_units(tmp_path, capsys):
+    potential = bpnn((14,), 4.0, n_radial=2, n_angular=1, nodes=(2,))
+    jm.save(tmp_path / "x.n2p2", potential, potential.init(jax.random.key(0)))
+    file = tmp_path / "x.n2p2" / "input.nn"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "unit" not in line.lower()))
+    assert main(["info", str(file.parent)]) == 2
+    assert "length_unit" in capsys.readouterr().err
+    assert main(["info", str(file.parent), "--units", "bohr,2.0"]) == 0
+    assert "BPNN" in capsys.readouterr().out
+    assert main(["info", str(file.parent), "--units", "bohr"]) == 2
+    loaded = JaxMLP.from_file(file.parent, units=("bohr", 2.0)).potential
+    assert loaded.cutoff == pytest.approx(4.0 * 0.529177, rel=1e-5)
+    assert loaded.energy_unit == 2.0

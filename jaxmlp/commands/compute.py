@@ -12,6 +12,7 @@ from jaxmlp.commands.options import (
     Precision,
     Species,
     Structure,
+    Units,
     console,
     execution,
     read_frames,
@@ -29,6 +30,7 @@ def evaluate(
     precision: Precision = "double",
     devices: Devices = None,
     species: Species = None,
+    units: Units = None,
 ) -> None:
     """Print energy (eV), largest force (eV/Å) and pressure (GPa) of every frame; errors where files hold references."""
     import ase.io
@@ -39,7 +41,7 @@ def evaluate(
     from jaxmlp.ase import JaxMLP
     from jaxmlp.units import GPa
 
-    calculator = JaxMLP(*read_model(model, species), **execution(precision, devices))
+    calculator = JaxMLP(*read_model(model, species, units), **execution(precision, devices))
     table = Table(title=f"{model}")
     for column in ("file", "frame", "atoms", "energy (eV)", "eV/atom", "max |F| (eV/Å)", "pressure (GPa)"):
         table.add_column(column, justify="left" if column == "file" else "right")
@@ -89,6 +91,7 @@ def relax(
     precision: Precision = "double",
     devices: Devices = None,
     species: Species = None,
+    units: Units = None,
 ) -> None:
     """Relax atoms, with --cell the cell too, to the nearest minimum; exit code 1 if it is not reached."""
     import numpy as np
@@ -96,7 +99,7 @@ def relax(
     from jaxmlp.minimize import minimize
     from jaxmlp.units import GPa
 
-    potential, params = read_model(model, species)
+    potential, params = read_model(model, species, units)
     system = read_system(structure)
     if pressure and not cell:
         raise ValueError("--pressure acts on the cell: give --cell too.")

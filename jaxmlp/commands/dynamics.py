@@ -12,6 +12,7 @@ from jaxmlp.commands.options import (
     Model,
     Precision,
     Species,
+    Units,
     console,
     execution,
     read_model,
@@ -53,12 +54,13 @@ def md(
     precision: Precision = "double",
     devices: Devices = None,
     species: Species = None,
+    units: Units = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar")] = False,
 ) -> None:
     """Run molecular dynamics; exit code 1 if it diverges (the last good frame is then in the trajectory)."""
     from jaxmlp import md as dynamics
 
-    potential, params = read_model(model, species)
+    potential, params = read_model(model, species, units)
     if (structure is None) == (restart is None):
         raise BadInput("give either a STRUCTURE to start from or --restart CHECKPOINT to go on.")
     if restart is not None:

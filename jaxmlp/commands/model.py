@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from jaxmlp.commands.options import Failed, Model, Species, console, read_model, read_system
+from jaxmlp.commands.options import Failed, Model, Species, Units, console, read_model, read_system
 
 
-def info(model: Model, species: Species = None) -> None:
+def info(model: Model, species: Species = None, units: Units = None) -> None:
     """Say what a model file holds: format, elements, cutoff (Å), hyper-parameters, number of parameters."""
     import jax
     import numpy as np
@@ -18,7 +18,7 @@ def info(model: Model, species: Species = None) -> None:
 
     from jaxmlp.formats import detect
 
-    potential, params = read_model(model, species)
+    potential, params = read_model(model, species, units)
     table = Table(title=str(model), show_header=False)
     leaves = jax.tree.leaves(params)
     rows = {
@@ -42,11 +42,12 @@ def convert(
     model: Model,
     out: Annotated[Path, typer.Argument(help="file to write; its ending decides the format", show_default=False)],
     species: Species = None,
+    units: Units = None,
 ) -> None:
     """Write a model in another format: .safetensors holds any; .txt (NEP), .mtp, .sw, .tersoff ... their own."""
     from jaxmlp.formats import detect
 
-    potential, params = read_model(model, species)
+    potential, params = read_model(model, species, units)
     detect.save(out, potential, params)
     console().print(f"{model} ({detect.recognise(model).name}) -> {out} ({detect.recognise(out).name})")
 
@@ -68,6 +69,7 @@ def check(
     steps: Annotated[int, typer.Option(help="steps of the runs at constant energy", min=10)] = 1000,
     seed: Annotated[int, typer.Option(help="of random directions and velocities")] = 0,
     species: Species = None,
+    units: Units = None,
 ) -> None:
     """Print a validation card; exit code 1 if a hard test fails.
 
@@ -78,7 +80,7 @@ def check(
     from jaxmlp.check import SECTIONS
     from jaxmlp.check import check as run
 
-    potential, params = read_model(model, species)
+    potential, params = read_model(model, species, units)
     system = None if structure is None else read_system(structure)
     out = console()
     with out.status("checking (compilation takes most of the time) ..."):

@@ -18,6 +18,13 @@ Species = Annotated[
         help="elements of the file's types, as Si,C: for files that name none (MTP)", show_default="as in the file"
     ),
 ]
+Units = Annotated[
+    str | None,
+    typer.Option(
+        help="length and energy unit of the file, as bohr,hartree or 1.0,1.0 (Å, eV): for n2p2 folders that do not say",
+        show_default="as in the file",
+    ),
+]
 Structure = Annotated[Path, typer.Argument(help="structure file that ASE reads; its last frame", show_default=False)]
 Precision = Annotated[
     Literal["double", "mixed"],
@@ -49,16 +56,31 @@ def execution(precision: str, devices: int | None) -> dict[str, Any]:
     return {"precision": "mixed" if precision == "mixed" else None, "devices": devices}
 
 
-def read_model(path: Path, species: str | None) -> "tuple[Potential, Params]":
+def read_model(path: Path, species: str | None, units: str | None) -> "tuple[Potential, Params]":
     """Return the potential and the parameters of a model file."""
     from jaxmlp.formats.detect import load
 
-    return load(path, **load_options(species))
+    return load(path, **load_options(species, units))
 
 
-def load_options(species: str | None) -> dict[str, Any]:
-    """Return the keyword arguments of `jm.load` for the option --species."""
-    return {} if species is None else {"species": [word.strip() for word in species.split(",")]}
+def load_options(species: str | None, units: str | None) -> dict[str, Any]:
+    """Return the keyword arguments of `jm.load` for the options --species and --units."""
+    out: dict[str, Any] = {}
+    if species is not None:
+        out["species"] = [word.strip() for word in species.split(",")]
+    if units is not None:
+        words = [word.strip() for word in units.split(",")]
+        if len(words) != 2:
+            raise BadInput(f"--units takes a length and an energy unit, as bohr,hartree; got {units!r}.")
+        out |= {name: _unit(word) for name, word in zip(("length_unit", "energy_unit"), words, strict=True)}
+    return out
+
+
+def _unit(word: str) -> str | float:
+    try:
+        return float(word)
+    except ValueError:
+        return word
 
 
 def read_frames(path: Path) -> list[Any]:
