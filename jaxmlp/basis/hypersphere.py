@@ -15,21 +15,19 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jax import Array
 from scipy.special import eval_jacobi
 
 from jaxmlp.basis.harmonics import real_harmonics
 
 
-def radial_harmonics(cosine: Array, sine: Array, weight: Array, j_max: int) -> list[list[Array]]:
-    """Return weight N_jl sin^l(psi) C_(j-l)^(l+1)(cos psi), [l][j - l] for l <= j <= j_max: h_jlm without its Y_lm.
+def radial_harmonics(cosine: np.ndarray, sine: np.ndarray, j_max: int) -> list[list[np.ndarray]]:
+    """Return N_jl sin^l(psi) C_(j-l)^(l+1)(cos psi), [l][j - l] for l <= j <= j_max: h_jlm without its Y_lm.
 
     Args:
-        cosine, sine: of psi, any equal shapes.
-        weight: a factor of the same shape.
+        cosine, sine: of psi, equal shapes.
     """
     out = []
-    start = weight
+    start = np.ones_like(sine)
     for l in range(j_max + 1):
         if l:
             start = start * sine
@@ -56,7 +54,7 @@ def radial_mixing(j_max: int) -> tuple[np.ndarray, ...]:
     """
     count = 2 * j_max + 2
     psi = (np.arange(count) + 0.5) * np.pi / count
-    radial = radial_harmonics(np.cos(psi), np.sin(psi), np.ones(count), j_max)
+    radial = radial_harmonics(np.cos(psi), np.sin(psi), j_max)
     k = np.arange(j_max + 1)[:, None]
     cosines, sines = np.cos(k * psi), np.sin(k[1:] * psi)
     out = []
@@ -111,7 +109,7 @@ def points(j_max: int) -> Points:
     cosine = near * np.cos(alpha)
     vector = np.stack([far * np.cos(beta), far * np.sin(beta), near * np.sin(alpha)])
     sine = np.sqrt(np.sum(vector**2, axis=0))
-    radial = radial_harmonics(cosine, sine, np.ones_like(sine), j_max)
+    radial = radial_harmonics(cosine, sine, j_max)
     angular = real_harmonics(*(vector / np.where(sine > 0, sine, 1.0)), l_max=j_max)
     names = [(j, l, m) for l in range(j_max + 1) for j in range(l, j_max + 1) for m in range(-l, l + 1)]
     order = np.array(sorted(range(len(names)), key=lambda k: names[k][0]))

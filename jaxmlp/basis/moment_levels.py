@@ -15,6 +15,7 @@ from math import factorial
 from typing import NamedTuple
 
 from jaxmlp.basis.moments import Basic, Moments, Times
+from jaxmlp.basis.monomials import monomials
 
 LEVELS = tuple(range(2, 29, 2))
 MOST_FACTORS, MOST_MU, MOST_NU = 4, 5, 10
@@ -61,7 +62,7 @@ def level_moments(level: int) -> Moments:
     times: list[Times] = []
     count = 0
     for node in sorted(n for n, split in nodes.items() if split is None):
-        place[node] = {(abc,): count + k for k, abc in enumerate(_monomials(node.upper[0]))}
+        place[node] = {(abc,): count + k for k, abc in enumerate(monomials(node.upper[0]))}
         basic += [(node.mu[0], *abc[0]) for abc in place[node]]
         count = len(basic)
     made = [(n, split) for n, split in nodes.items() if split is not None]
@@ -159,7 +160,7 @@ def _components(node: Contraction, split: _Split, left: dict, right: dict):
     between = [(i, j, a[i][j]) for i in split.left_factors for j in split.right_factors if a[i][j]]
     summed: list[tuple[tuple[Powers, ...], int]] = [((), 1)]
     for _, _, n in between:
-        summed = [((*s, m), mult * multiplicity(m)) for s, mult in summed for m in _monomials(n)]
+        summed = [((*s, m), mult * multiplicity(m)) for s, mult in summed for m in monomials(n)]
     extra = []  # what the summed indices add to those of every factor
     for s, mult in summed:
         add = [(0, 0, 0)] * k
@@ -168,7 +169,7 @@ def _components(node: Contraction, split: _Split, left: dict, right: dict):
         extra.append((add, mult))
     labels: list[tuple[Powers, ...]] = [()]
     for n in free:
-        labels = [(*label, m) for label in labels for m in _monomials(n)]
+        labels = [(*label, m) for label in labels for m in monomials(n)]
     for label in labels:
         terms: dict[tuple[int, int], int] = {}
         for add, mult in extra:
@@ -181,12 +182,6 @@ def _components(node: Contraction, split: _Split, left: dict, right: dict):
 
 def _plus(m: Powers, n: Powers) -> Powers:
     return m[0] + n[0], m[1] + n[1], m[2] + n[2]
-
-
-@lru_cache(maxsize=64)
-def _monomials(degree: int) -> tuple[Powers, ...]:
-    """Powers of x, y, z of this degree, from x to z."""
-    return tuple((degree - n, n - c, c) for n in range(degree + 1) for c in range(n + 1))
 
 
 def multiplicity(powers: Powers) -> int:

@@ -12,9 +12,10 @@ einsum = partial(jnp.einsum, precision="highest")
 Radial = tuple[tuple[int, ...], ...]  # for every degree, the numbers mu of the functions needed with its monomials
 
 
-def monomials(degree: int) -> list[tuple[int, int, int]]:
+@lru_cache(maxsize=64)
+def monomials(degree: int) -> tuple[tuple[int, int, int], ...]:
     """Return the powers (a, b, c) of a degree, from x to z; those of the degree before times x come first."""
-    return [(a, b, degree - a - b) for a in range(degree, -1, -1) for b in range(degree - a, -1, -1)]
+    return tuple((a, b, degree - a - b) for a in range(degree, -1, -1) for b in range(degree - a, -1, -1))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -1,6 +1,7 @@
 """Parameters and functions that depend on the species of an edge, chosen by selection."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -21,6 +22,21 @@ def pair_values(table: Array, species: Array, neighbor_species: Array) -> Array:
     for t in range(1, table.shape[0]):
         out = jnp.where(neighbor_species == t, rows[:, t, None], out)
     return out
+
+
+def one_hot(species: Array, count: int, axis: int, dtype) -> Array:
+    """Return 1 where an atom has the species of the new `axis`, else 0."""
+    shape = [1] * (species.ndim + 1)
+    shape[axis] = count
+    return (jnp.expand_dims(species, axis) == jnp.arange(count, dtype=species.dtype).reshape(shape)).astype(dtype)
+
+
+def pair_table(table: np.ndarray, species: Array, neighbor_species: Array, dtype) -> Array | float:
+    """Return table[t_i, t_j] (n, M) for a constant (S, S) table: a number where all entries agree, else selections."""
+    table = np.asarray(table, dtype=float)
+    if (table == table.flat[0]).all():
+        return float(table.flat[0])
+    return jnp.asarray(table, dtype)[species[:, None], neighbor_species]
 
 
 def triplet_values(table: Array, species: Array, neighbor_species: Array) -> Array:

@@ -13,12 +13,11 @@ from jaxmlp.basis.cluster import products
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import real_harmonics
 from jaxmlp.basis.radial import FAMILIES, smooth_step, splined
-from jaxmlp.basis.species import by_species, subset
+from jaxmlp.basis.species import by_species, one_hot, pair_table, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential, only
 from jaxmlp.potentials.ace_embedding import EMBEDDINGS, core_pair, embed, valid_powers, zbl_pair
 from jaxmlp.potentials.ace_tables import Function, feature_count, tables
-from jaxmlp.potentials.nep_descriptor import one_hot, pair_table
 
 INNER = ("density", "distance", "zbl")
 

@@ -11,7 +11,7 @@ from jax import Array
 from jaxmlp.basis.chebyshev import chebyshev_cosine, to_chebyshev
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import real_harmonics
-from jaxmlp.basis.species import by_species
+from jaxmlp.basis.species import by_species, pair_table
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials import nep_descriptor as descriptor
@@ -198,7 +198,7 @@ class NEP(Potential):
 
         def functions(graph, cutoffs, size):
             c = np.asarray(cutoffs)
-            rc = descriptor.pair_table((c[:, None] + c) / 2, graph.species, graph.neighbor_species, r.dtype)
+            rc = pair_table((c[:, None] + c) / 2, graph.species, graph.neighbor_species, r.dtype)
             return chebyshev_cosine(r[:, : graph.mask.shape[1]], rc, size)
 
         if self.radial_cutoffs == self.angular_cutoffs:

@@ -6,31 +6,16 @@ Every function works on the rows of a graph, neighbour axis last, and knows noth
 from functools import partial
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxmlp.basis.coupling import real_wigner_3j
+from jaxmlp.basis.species import one_hot
 
 # Extra invariants: degrees of the moments they couple, in the order of the file format.
 CUBIC = {"222": (2, 2, 2), "112": (1, 1, 2), "123": (1, 2, 3), "233": (2, 3, 3), "134": (1, 3, 4)}
 EXTRA = ("222", "1111", "112", "123", "233", "134")
 
 einsum = partial(jnp.einsum, precision="highest")
-
-
-def one_hot(species: Array, count: int, axis: int, dtype) -> Array:
-    """Return 1 where an atom has the species of the new `axis`, else 0."""
-    shape = [1] * (species.ndim + 1)
-    shape[axis] = count
-    return (jnp.expand_dims(species, axis) == jnp.arange(count, dtype=species.dtype).reshape(shape)).astype(dtype)
-
-
-def pair_table(table: np.ndarray, species: Array, neighbor_species: Array, dtype) -> Array | float:
-    """Return table[t_i, t_j] (n, M) for a constant (S, S) table: a number where all entries agree, else selections."""
-    table = np.asarray(table, dtype=float)
-    if (table == table.flat[0]).all():
-        return float(table.flat[0])
-    return jnp.asarray(table, dtype)[species[:, None], neighbor_species]
 
 
 def radial_sums(f: Array, c: Array, species: Array, neighbor_species: Array) -> Array:

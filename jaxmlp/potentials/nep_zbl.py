@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.basis.species import pair_table
 from jaxmlp.neighbors.graph import Graph
-from jaxmlp.potentials.nep_descriptor import pair_table
 
 # The format's own constants, kept to its digits so that results agree: e^2/(4 pi eps0) in eV Å, 1/(0.8854 a_0) in 1/Å.
 _COULOMB = 14.399645

@@ -14,7 +14,7 @@ from jaxmlp.basis.bispectrum import Bispectrum, function_of_invariants, invarian
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import harmonic_levels
 from jaxmlp.basis.hypersphere import radial_mixing
-from jaxmlp.basis.species import pair_values, subset
+from jaxmlp.basis.species import one_hot, pair_table, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential, only
 
@@ -160,7 +160,7 @@ class SNAP(Potential):
         symmetric = np.zeros((k, k), dtype=int)
         symmetric[np.triu_indices(k)] = np.arange(k * (k + 1) // 2)
         q = params["quadratic"][:, np.maximum(symmetric, symmetric.T)]  # (S, K, K)
-        mine = (graph.species[:, None] == np.arange(len(self.species), dtype=np.int32)).astype(c.dtype)
+        mine = one_hot(graph.species, len(self.species), 1, c.dtype)
         quadratic = _quadratic(len(self.elements), self.twojmax, self._norm)
         args = (self._isolated(c.dtype), linear, q, mine)
         return constant[graph.species] + function_of_invariants(quadratic, tables, c, args)
@@ -244,16 +244,13 @@ class SNAP(Potential):
         theta = (self.rfac0 * np.pi) * (r - self.rmin0) / (cutoff - self.rmin0)
         return theta, jnp.where(theta < 0, -1.0, 1.0).astype(r.dtype) if self.rmin0 > 0 else 1.0
 
-    def _distance(self, graph: Graph) -> tuple[Array, Array]:
+    def _distance(self, graph: Graph) -> tuple[Array, Array | float]:
         """r, at most the cutoff of the pair, and that cutoff."""
         cutoff = self._pairs(np.add.outer(self.radii, self.radii) * self.rcutfac, graph)
         return jnp.minimum(length(*graph.planes), cutoff), cutoff
 
-    def _pairs(self, table: np.ndarray, graph: Graph) -> Array:
-        dtype = graph.planes[0].dtype
-        if (table == table[0, 0]).all():
-            return jnp.asarray(table[0, 0], dtype)
-        return pair_values(jnp.asarray(table, dtype), graph.species, graph.neighbor_species)
+    def _pairs(self, table: np.ndarray, graph: Graph) -> Array | float:
+        return pair_table(table, graph.species, graph.neighbor_species, graph.planes[0].dtype)
 
     def _weight(self, params: Params, graph: Graph) -> Array:
         """f(r) w of every edge, (n, M)."""

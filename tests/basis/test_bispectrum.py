@@ -23,7 +23,7 @@ def on_sphere(n: int) -> np.ndarray:
 def harmonics(x: np.ndarray) -> np.ndarray:
     """h_jlm at points x (P, 4), in the order of NAMES."""
     sine = np.linalg.norm(x[:, 1:], axis=1)
-    radial = radial_harmonics(x[:, 0], sine, np.ones(len(x)), J_MAX)
+    radial = radial_harmonics(x[:, 0], sine, J_MAX)
     angular = real_harmonics(*(x[:, 1:] / sine[:, None]).T, J_MAX)
     return np.array([radial[l][j - l] * angular[l * l + l + m] for j, l, m in NAMES])
 
