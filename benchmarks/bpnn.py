@@ -9,7 +9,7 @@ import os
 import sys
 
 import numpy as np
-from common import SHARED, emit, medians, pin, seconds, setup
+from common import SHARED, emit, forces_on_a_list, medians, pin, seconds, setup
 
 METALS = {"Cu_mlearn": ("Cu", "fcc", 3.63, 6), "Mo_mlearn": ("Mo", "bcc", 3.17, 8)}
 WATER = "H2O_revPBE0-D3"
@@ -30,10 +30,11 @@ def structure(name: str, quick: bool):
     return atoms
 
 
-def exponentials(potential, numbers: np.ndarray, system) -> float:
+def exponentials(potential, system) -> float:
     """Exponentials per atom: each needed for the functions of its own element, and inside their cutoffs."""
     from matscipy.neighbours import neighbour_list
 
+    numbers = system.numbers
     i, d = neighbour_list("iD", positions=system.R, cell=system.box, pbc=system.pbc, cutoff=potential.cutoff)
     start = np.searchsorted(i, np.arange(len(numbers) + 1))
     total = 0
@@ -61,29 +62,17 @@ def main(quick: bool = False) -> None:
     bare = medians({"exp": lambda: jax.block_until_ready(repeated(x))}, 20)["exp"] / (64 * x.size)
     for name in (*METALS, WATER):
         atoms = structure(name, quick)
-        system, folder = jm.System.from_ase(atoms), SHARED / "bpnn" / "models" / name
+        folder = SHARED / "bpnn" / "models" / name
         loaded = jm.load(folder, length_unit="bohr", energy_unit="ev" if name in METALS else "hartree")
-        potential, params, species = jm.prepare(*loaded, system)
-        search = jm.NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, headroom=0.02)
-        R, box = jnp.asarray(system.R), jnp.asarray(system.box)
-        neighbors = jax.block_until_ready(jax.jit(search)(R, box))
-
-        @jax.jit
-        def forces(params, R, neighbors, potential=potential, box=box, species=species):
-            out = jm.evaluate(potential, params, R, box, jnp.asarray(species), neighbors)
-            return out.energy, out.forces
-
-        def run(forces=forces, params=params, R=R, neighbors=neighbors):
-            return jax.block_until_ready(forces(params, R, neighbors))
-
+        run, potential, slots = forces_on_a_list(loaded, atoms)
         first = seconds(run)
         ours = medians({"ours": run}, 5)["ours"]
         n = len(atoms)
-        floor = exponentials(potential, system.numbers, system) * bare
+        floor = exponentials(potential, jm.System.from_ase(atoms)) * bare
         common = {"benchmark": "BPNN energy and forces", "system": name, "atoms": n}
         rows.append(common | {
             "code": "jaxmlp", "speedup": 1.0, "us_per_atom": ours / n * 1e6, "first_call_s": first,
-            "slots": search.slots[-1][1],
+            "slots": slots,
         })  # fmt: skip
         rows.append(common | {
             "code": "floor: the energy's exponentials", "us_per_atom": floor * 1e6, "speedup": floor * n / ours,

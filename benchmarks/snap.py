@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from common import SHARED, emit, medians, pin, seconds, setup, start_lammps
+from common import SHARED, emit, forces_on_a_list, medians, pin, seconds, setup, start_lammps
 
 MODELS = {  # model: crystal, lattice constant, repeats
     "Mo_mlearn_snap": ("Mo", "bcc", 3.17, 8),  # 2J = 6
@@ -56,8 +56,7 @@ def lammps(folder: Path, path: Path, atoms):
 def main(quick: bool = False) -> None:
     pin()
     os.environ.setdefault("NPROC", "1")
-    jax = setup()
-    import jax.numpy as jnp
+    setup()
     from ase.build import bulk
 
     import jaxmlp as jm
@@ -66,20 +65,8 @@ def main(quick: bool = False) -> None:
     for name, (element, lattice, a, repeat) in MODELS.items():
         atoms = bulk(element, lattice, a=a, cubic=True) * ((3 if quick else repeat,) * 3)
         atoms.rattle(0.05, seed=1)
-        system, path = jm.System.from_ase(atoms), SHARED / "snap" / "models" / f"{name}.snap"
-        potential, params, species = jm.prepare(*jm.load(path), system)
-        search = jm.NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, headroom=0.02)
-        R, box = jnp.asarray(system.R), jnp.asarray(system.box)
-        neighbors = jax.block_until_ready(jax.jit(search)(R, box))
-
-        @jax.jit
-        def forces(params, R, neighbors, potential=potential, box=box, species=species):
-            out = jm.evaluate(potential, params, R, box, jnp.asarray(species), neighbors)
-            return out.energy, out.forces
-
-        def run(forces=forces, params=params, R=R, neighbors=neighbors):
-            return jax.block_until_ready(forces(params, R, neighbors))
-
+        path = SHARED / "snap" / "models" / f"{name}.snap"
+        run, _, slots = forces_on_a_list(jm.load(path), atoms)
         first = seconds(run)
         n = len(atoms)
         functions = {"jaxmlp": run}
@@ -91,7 +78,7 @@ def main(quick: bool = False) -> None:
         times = medians(functions, 5)
         rows.append({
             "benchmark": "SNAP energy and forces", "system": name, "atoms": n, "code": "jaxmlp", "speedup": 1.0,
-            "us_per_atom": times["jaxmlp"] / n * 1e6, "first_call_s": first, "slots": search.slots[-1][1],
+            "us_per_atom": times["jaxmlp"] / n * 1e6, "first_call_s": first, "slots": slots,
         })  # fmt: skip
         if theirs is not None:
             other = times["LAMMPS"] / STEPS
