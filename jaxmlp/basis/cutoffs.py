@@ -93,6 +93,11 @@ def polynomial_cutoff(r: Array, cutoff: float, kind: int, alpha: float = 0.0) ->
     return jnp.where(inside, f, 0.0)
 
 
+def cosine_transition(r: Array, cutoff: float, width: float) -> Array:
+    """Return 1 below cutoff - width, (1 + cos(pi (r - cutoff + width) / width)) / 2 up to the cutoff, 0 beyond."""
+    return polynomial_cutoff(r, cutoff, 1, 1 - width / cutoff) if width > 0 else polynomial_cutoff(r, cutoff, 0)
+
+
 def compact(t: Array, low: float, high: float, core: str) -> Array:
     """Return a function of t with support [low, high], 1 at the centre: core p1 to p4, e; with `a`, x -> (2 - x) x."""
     x = jnp.abs(t - (low + high) / 2) / ((high - low) / 2)
