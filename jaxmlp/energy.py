@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,13 @@ from jaxmlp.system import System, species_index
 
 SITE_QUANTITIES = ("site_energies", "descriptors", "charges", "born_effective_charges", "site_tensors", "grades")
 
-EnergyFn = Callable[[Array, Array | None, Params], Array]
+
+
+class EnergyFn(Protocol):
+    """energy(R, box, params) -> eV; `fparam` and `aparam` put frame and atomic parameters into `params`."""
+
+    def __call__(self, R: Array, box: Array | None, params: Params, *, fparam=None, aparam=None) -> Array: ...
+
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -114,7 +121,8 @@ def _prepared(potential, system: System, skin, headroom):
     order = np.unique(species)
     search = NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, skin=skin, headroom=headroom)
 
-    def reduced(params):
+    def reduced(params, fparam, aparam):
+        params = potential.conditioned(params, fparam, aparam, len(species))
         ready, p, _ = prepare(potential, params, system)
         return ready, jax.tree.map(jnp.asarray, p)
 
@@ -134,7 +142,8 @@ def energy_fn(
     """Return the pure function energy(R, box, params) -> eV for the atoms of `system`.
 
     It searches neighbours inside jit and is differentiable in R, box and params to every order, forward and reverse.
-    Parameters of elements that the system lacks are sliced away first. `jit` it.
+    Parameters of elements that the system lacks are sliced away first. `jit` it. Potentials that depend on frame or
+    atomic parameters take them by keyword, energy(R, box, params, fparam=..., aparam=...): see `Potential.conditioned`.
 
     Args:
         potential: hyper-parameters.
@@ -150,10 +159,10 @@ def energy_fn(
     execution = Execution(block, precision, devices)
     search, species, prepared = _prepared(potential, system, skin, headroom)
 
-    def energy(R: Array, box: Array | None, params: Params) -> Array:
+    def energy(R: Array, box: Array | None, params: Params, *, fparam=None, aparam=None) -> Array:
         R = jnp.asarray(R)
         box = None if box is None else jnp.asarray(box)
-        reduced, p = prepared(params)
+        reduced, p = prepared(params, fparam, aparam)
         return total_energy(reduced, p, R, box, jnp.asarray(species), search(R, box), execution=execution)
 
     return energy
@@ -168,7 +177,7 @@ def evaluate_fn(
     precision: str | None = None,
     block: int | None = None,
     devices: int | None = None,
-) -> Callable[[Array, Array | None, Params], Evaluation]:
+) -> Callable[..., Evaluation]:
     """Return the pure function evaluate(R, box, params) -> `Evaluation`: all first derivatives at once.
 
     Arguments as for `energy_fn`.
@@ -176,10 +185,10 @@ def evaluate_fn(
     execution = Execution(block, precision, devices)
     search, species, prepared = _prepared(potential, system, skin, headroom)
 
-    def run(R: Array, box: Array | None, params: Params) -> Evaluation:
+    def run(R: Array, box: Array | None, params: Params, *, fparam=None, aparam=None) -> Evaluation:
         R = jnp.asarray(R)
         box = None if box is None else jnp.asarray(box)
-        reduced, p = prepared(params)
+        reduced, p = prepared(params, fparam, aparam)
         return evaluate(reduced, p, R, box, jnp.asarray(species), search(R, box), execution=execution)
 
     return run
@@ -193,7 +202,7 @@ def site_fn(
     skin: float = 0.0,
     headroom: float = 0.1,
     block: int | None = None,
-) -> Callable[[Array, Array | None, Params], Array]:
+) -> Callable[..., Array]:
     """Return the pure function f(R, box, params) -> (N, ...) of a per-atom quantity that the potential defines.
 
     For instance "descriptors" of a NEP, "charges" or "born_effective_charges" (e) of a qNEP, and "site_tensors" of
@@ -213,10 +222,10 @@ def site_fn(
     execution = Execution(block)
     search, species, prepared = _prepared(potential, system, skin, headroom)
 
-    def values(R: Array, box: Array | None, params: Params) -> Array:
+    def values(R: Array, box: Array | None, params: Params, *, fparam=None, aparam=None) -> Array:
         R = jnp.asarray(R)
         box = None if box is None else jnp.asarray(box)
-        reduced, p = prepared(params)
+        reduced, p = prepared(params, fparam, aparam)
         neighbors, index = search(R, box), jnp.asarray(species)
 
         def function(potential, params, graph, execution):

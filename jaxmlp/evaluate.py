@@ -95,12 +95,14 @@ class _Rows(NamedTuple):
     reverse: Array
     X: Array
     species: Array
+    atom: Array
 
 
 def _rows_of(neighbors: Neighbors, X: Array, species: Array, n: int) -> _Rows:
     """The rows of all atoms, padded to n."""
-    rows = _Rows(neighbors.index, neighbors.reverse, X[: len(species)], species)
-    fill = _Rows(len(X) - 1, -1, 0, -1)
+    own = jnp.arange(len(species), dtype=jnp.int32)
+    rows = _Rows(neighbors.index, neighbors.reverse, X[: len(species)], species, own)
+    fill = _Rows(len(X) - 1, -1, 0, -1, len(species))
     return _Rows(*(_pad(x, n, v) for x, v in zip(rows, fill)))
 
 
@@ -165,7 +167,7 @@ def _graph(potential, rows: _Rows, vectors, R, box, species, neighbors: Neighbor
         theirs = jnp.maximum(species, 0)[neighbors.owner].at[-1].set(0)
         theirs = theirs.at[rows.index].get(mode="promise_in_bounds")
     mask = rows.index < len(neighbors.owner) - 1
-    return Graph(own, vectors, atoms, theirs, mask, R, box, neighbors.shells, rows.species >= 0)
+    return Graph(own, vectors, atoms, theirs, mask, R, box, neighbors.shells, rows.species >= 0, rows.atom)
 
 
 def _cast(tree, dtype):

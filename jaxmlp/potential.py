@@ -64,6 +64,21 @@ class Potential:
         """
         return jax.tree.map(lambda _: None, params)
 
+    def conditioned(self, params: Params, fparam=None, aparam=None, atoms: int | None = None) -> Params:
+        """Return `params` with other frame parameters `fparam` (P,) and atomic parameters `aparam` (N, P) in them.
+
+        Args:
+            fparam: conditions of the whole system, an electronic temperature say; None leaves those of `params`.
+            aparam: conditions of every atom; None leaves those of `params`.
+            atoms: N, if known.
+
+        Raises:
+            ValueError: the potential has none, or the shape is wrong.
+        """
+        if fparam is None and aparam is None:
+            return params
+        raise ValueError(f"{type(self).__name__} has no {'fparam' if aparam is None else 'aparam'}: leave it out.")
+
     def for_system(self, system: "System") -> "Potential":
         """Return the potential with hyper-parameters that depend on the system (k vectors, say) set for it."""
         return self

@@ -10,7 +10,7 @@ from jax import Array
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["species", "planes", "neighbors", "neighbor_species", "mask", "R", "box", "exists"],
+    data_fields=["species", "planes", "neighbors", "neighbor_species", "mask", "R", "box", "exists", "index"],
     meta_fields=["shells"],
 )
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Graph:
             nearer than `radius`; the last entry covers the row.
         exists: (n,) False for atoms that only pad the system, or None where none does. The caller drops their energies;
             sums over all atoms (in a potential that is not local) have to leave them out, see `existing`.
+        index: (n,) place of each atom in the whole system, for parameters of single atoms; beyond N - 1 for atoms that
+            only pad it. None where a graph was made by hand for all atoms in order.
     """
 
     species: Array
@@ -44,6 +46,7 @@ class Graph:
     box: Array | None
     shells: tuple[tuple[float, int], ...] = field(default=())
     exists: Array | None = None
+    index: Array | None = None
 
     def existing(self, x: Array) -> Array:
         """Return per-atom values x (n, ...) with zeros for atoms that only pad the system."""

@@ -1,0 +1,147 @@
+"""Embedding networks of one scalar as Chebyshev series: compression of Deep Potential models without a table.
+
+A sum over neighbours of G_m(s_j) R_j with G_m(s) = sum_k C_mk T_k(s) is sum_k C_mk (sum_j T_k(s_j) R_j): only the
+polynomials are summed over neighbours, and the width of the embedding is mixed in once for each atom. The tables of
+Lu et al., J. Chem. Theory Comput. 18, 5559 (2022), look up a quintic for each neighbour and each m instead.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+@dataclass(frozen=True)
+class Chebyshev:
+    """T_k(z), k < size, of z = 2 v - 1, v = ((s - low) / (s - low + bend)) / ((high - low) / (high - low + bend)).
+
+    The map is monotone and spends more of the polynomials on small s, where most neighbours are. Beyond `high` every
+    function goes on linearly, with a continuous slope.
+
+    Args:
+        size: number of polynomials.
+        low, high: range of s.
+        bend: the map is linear for values far above high - low.
+        error: largest measured |error| of a tabulated function on the range, relative to its largest value.
+        slope_error: the same of the derivative with respect to s, relative to its largest value.
+    """
+
+    size: int
+    low: float
+    high: float
+    bend: float
+    error: float = 0.0
+    slope_error: float = 0.0
+
+    def __post_init__(self):
+        if not (self.size >= 2 and self.high > self.low and self.bend > 0):
+            raise ValueError(f"Chebyshev needs size >= 2, high > low and bend > 0; got {self}.")
+
+    @property
+    def _end(self) -> float:
+        return (self.high - self.low) / (self.high - self.low + self.bend)
+
+    def variable(self, s):
+        """Return z of s in the range."""
+        return (2.0 / self._end) * ((s - self.low) / (s - self.low + self.bend)) - 1.0
+
+    def inverse(self, z: np.ndarray) -> np.ndarray:
+        """Return s of z."""
+        v = 0.5 * (z + 1.0) * self._end
+        return self.low + self.bend * v / (1.0 - v)
+
+    @property
+    def last_slope(self) -> float:
+        """dz/ds at `high`."""
+        return 2.0 / self._end * self.bend / (self.high - self.low + self.bend) ** 2
+
+    def planes(self, s: Array) -> Array:
+        """Return T_k(z(s)) (..., size + 1, M) of s (..., M); the last is s - high beyond the range, else 0."""
+        inside = jnp.clip(s, self.low, self.high)
+        return jnp.stack([*_polynomials(self.variable(inside), self.size), s - inside], axis=-2)
+
+    def coefficients(self, values: np.ndarray) -> np.ndarray:
+        """Return (..., size + 1, F): the series of functions given at `nodes`, (..., nodes, F), then their end slopes."""
+        c = _series(values)[..., : self.size, :]
+        slope = (np.arange(self.size) ** 2)[:, None] * self.last_slope
+        return np.concatenate([c, np.sum(c * slope, axis=-2, keepdims=True)], axis=-2)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _polynomials(z: Array, size: int) -> list[Array]:
+    t = [jnp.ones_like(z), z]
+    for _ in range(size - 2):
+        t.append(2.0 * z * t[-1] - t[-2])
+    return t[:size]
+
+
+@_polynomials.defjvp
+def _polynomials_jvp(size, primals, tangents):
+    """T_k' = k U_(k-1); one recurrence, where differentiating the loop takes three."""
+    (z,), (dz,) = primals, tangents
+    u = [jnp.ones_like(z), 2.0 * z]
+    for _ in range(size - 2):
+        u.append(2.0 * z * u[-1] - u[-2])
+    return _polynomials(z, size), [jnp.zeros_like(z), *(k * u[k - 1] * dz for k in range(1, size))]
+
+
+def nodes(size: int) -> np.ndarray:
+    """Return the zeros of T_size."""
+    return np.cos(np.pi * (np.arange(size) + 0.5) / size)
+
+
+def _series(values: np.ndarray) -> np.ndarray:
+    """Chebyshev coefficients (..., n, F) of functions (..., n, F) given at the zeros of T_n."""
+    n = values.shape[-2]
+    angle = np.pi * (np.arange(n) + 0.5) / n
+    transform = 2.0 / n * np.cos(np.arange(n)[:, None] * angle)
+    transform[0] /= 2
+    return transform @ values
+
+
+def tabulate(
+    function: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    low: float,
+    high: float,
+    tolerance: float,
+    largest: int,
+) -> tuple[Chebyshev, np.ndarray]:
+    """Return the map and the coefficients (networks, size + 1, F) of functions and their slopes, (networks, n, F) each.
+
+    The number of polynomials is the smallest whose discarded coefficients add up to less than `tolerance` of the
+    largest value, over a few maps; the errors of values and slopes are then measured on a grid of ten points for each
+    node.
+
+    Raises:
+        ValueError: `largest` polynomials do not reach the tolerance.
+    """
+    choices = []
+    for bend in (1e3, 2.0, 0.7, 0.3, 0.1):
+        trial = Chebyshev(largest, low, high, bend * (high - low))
+        values = function(trial.inverse(nodes(largest)))[0]
+        c = np.abs(_series(values))
+        lost = np.cumsum(c[:, ::-1], axis=1)[:, ::-1].max(axis=(0, 2)) / np.abs(values).max()
+        if lost[-1] < tolerance:
+            choices.append((max(int(np.argmax(lost < tolerance)), 2), trial.bend, values))
+    if not choices:
+        raise ValueError(
+            f"the embedding networks need more than {largest} polynomials for a relative error of {tolerance:g}: allow "
+            "a larger error or a larger closest distance."
+        )
+    size, bend, values = min(choices, key=lambda choice: choice[0])
+    table = Chebyshev(size, low, high, bend)
+    c = table.coefficients(values)
+    s = table.inverse(np.cos(np.linspace(0, np.pi, 10 * largest)))
+    z = table.variable(s)
+    chebyshev = np.polynomial.chebyshev
+    slopes = np.stack([chebyshev.chebval(z, chebyshev.chebder(np.eye(size)[k])) for k in range(size)], axis=1)
+    slopes = slopes * (table.last_slope * ((high - low + bend) / (s - low + bend)) ** 2)[:, None]  # dz/ds
+    errors = [
+        float(np.abs(basis @ c[:, :-1] - exact).max() / np.abs(exact).max())
+        for basis, exact in zip((chebyshev.chebvander(z, size - 1), slopes), function(s))
+    ]
+    return Chebyshev(size, low, high, bend, *errors), c
