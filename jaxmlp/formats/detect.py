@@ -179,9 +179,10 @@ def save(path: str | PathLike, potential: Potential, params: Params) -> None:
     Raises:
         ValueError: an unknown ending, or a potential that the format cannot express.
     """
-    for candidate in FORMATS:
-        if candidate.writes and fspath(path).lower().endswith(candidate.endings):
-            return importlib.import_module(candidate.module).save(path, potential, params)
+    found = [f for f in FORMATS if f.writes and fspath(path).lower().endswith(f.endings)]
+    family = type(potential).__module__.rsplit(".", 1)[-1]
+    for candidate in sorted(found, key=lambda f: not family.startswith(f.module.rsplit(".", 1)[-1])):  # .yaml is shared
+        return importlib.import_module(candidate.module).save(path, potential, params)
     endings = ", ".join(f"{' or '.join(f.endings)} for {f.name}" for f in FORMATS if f.writes)
     raise ValueError(f"cannot tell from the name {fspath(path)!r} which format to write; use {endings}.")
 
