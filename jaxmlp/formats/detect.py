@@ -11,6 +11,7 @@ from typing import NamedTuple
 from jaxmlp.formats.ace import recognise as _is_ace
 from jaxmlp.formats.deepmd import recognise as _is_deepmd
 from jaxmlp.formats.errors import FormatError
+from jaxmlp.formats.gap_xml import recognise as _is_gap
 from jaxmlp.formats.native import recognise as _is_safetensors
 from jaxmlp.potential import Params, Potential
 
@@ -124,8 +125,11 @@ FORMATS = (
     Format("EAM setfl, Finnis-Sinclair", "jaxmlp.formats.lammps_eam", _is_setfl, (".fs",), {"kind": "fs"}),
     Format("EAM funcfl", "jaxmlp.formats.lammps_eam", _is_funcfl, (".eam",), {"kind": "funcfl"}, writes=False),
     Format("n2p2 or RuNNer (folder with input.nn)", "jaxmlp.formats.n2p2", _is_n2p2, ("input.nn", ".n2p2")),
+    Format("GAP (gap.xml of QUIP)", "jaxmlp.formats.gap", _is_gap, (".xml",)),
     Format("ACE (pacemaker, LAMMPS pace)", "jaxmlp.formats.ace", _is_ace, (".yace", ".ace", ".yaml")),
-    Format("Deep Potential (deepmd-kit)", "jaxmlp.formats.deepmd", _is_deepmd, (".dp", ".json", ".yaml", ".pth", ".pb")),
+    Format(
+        "Deep Potential (deepmd-kit)", "jaxmlp.formats.deepmd", _is_deepmd, (".dp", ".json", ".yaml", ".pth", ".pb")
+    ),
 )
 
 

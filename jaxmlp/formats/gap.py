@@ -14,7 +14,7 @@ from jaxmlp.combinators import Sum
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.formats.gap_strings import Arguments, descriptors
 from jaxmlp.formats.gap_write import save
-from jaxmlp.formats.gap_xml import Element, as_float, read
+from jaxmlp.formats.gap_xml import Element, as_float, read, recognise
 from jaxmlp.formats.glue import read_glue
 from jaxmlp.formats.lammps_triplets import atomic_number
 from jaxmlp.potential import Params, Potential
@@ -25,11 +25,6 @@ __all__ = ["load", "recognise", "save"]
 KINDS = {1: "ard_se", 2: "dot_product", 4: "pp"}
 LARGEST = 10**7  # sparse points, dimensions
 _SKIPPED = ("XYZ_data", "command_line")
-
-
-def recognise(head: bytes, path: str | PathLike) -> bool:
-    """XML that names GAP's parameters, or the potential line that GAP's files begin with."""
-    return head.lstrip()[:1] == b"<" and any(word in head for word in (b"<GAP_params", b"<gpSparse", b"IP GAP"))
 
 
 class Components(NamedTuple):

@@ -86,6 +86,11 @@ class Element:
         return values
 
 
+def recognise(head: bytes, path: str | PathLike) -> bool:
+    """XML that names GAP's parameters, or the potential line that GAP's files begin with."""
+    return head.lstrip()[:1] == b"<" and any(word in head for word in (b"<GAP_params", b"<gpSparse", b"IP GAP"))
+
+
 def as_float(word: str) -> float:
     """Return a number as Fortran or C writes it; NaN for anything else."""
     return float(word.lower().replace("d", "e")) if _FLOAT.fullmatch(word) else math.nan
