@@ -13,7 +13,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import harmonic_levels
-from jaxmlp.basis.series import Series, polynomials
+from jaxmlp.basis.neighbor_pairs import materialised
+from jaxmlp.basis.series import Series, evaluate
 
 matmul = partial(jnp.matmul, precision="highest")
 
@@ -45,25 +46,21 @@ def density(
     """
     r = length(*planes)
     harmonics = harmonic_levels(*direction(*planes), l_max)
-    done: dict[int, Array] = {}
+    done: dict[int, list[Array]] = {}
     parts: list[list[Array]] = [[] for _ in harmonics]
     for expansion, kind in zip(expansions, kinds, strict=True):
         if id(expansion) not in done:
             done[id(expansion)] = _radial(expansion, l_max, r)
-        radial = done[id(expansion)]
-        if kind is not None:
-            radial = jnp.where(kind, radial, 0.0)
-        for l, y in enumerate(harmonics):
-            parts[l].append(jnp.einsum("anm,nym->nay", radial[l], y, precision="highest"))
+        for part, radial, y in zip(parts, done[id(expansion)], harmonics, strict=True):
+            mine = radial if kind is None else jnp.where(kind, radial, 0.0)
+            part.append(jnp.einsum("anm,nym->nay", mine, y, precision="highest"))
     return [jnp.concatenate(x, axis=1) for x in parts]
 
 
-def _radial(expansion: Expansion, l_max: int, r: Array) -> Array:
-    """R_l(a; r), (l_max + 1, A, n, M)."""
-    t = polynomials(expansion.series, r)
-    c = jnp.asarray(expansion.series.coefficients.T, r.dtype)
-    values = matmul(c, t.reshape(len(t), -1)).reshape(l_max + 1, -1, *r.shape)
-    return values * expansion.envelope(r)
+def _radial(expansion: Expansion, l_max: int, r: Array) -> list[Array]:
+    """R_l(a; r), (A, n, M) for each l. A split: the derivative of slices would be a sum of padded arrays."""
+    values = evaluate(expansion.series, r) * expansion.envelope(r)
+    return [materialised(x) for x in jnp.split(values, l_max + 1)]
 
 
 @dataclass(frozen=True)
