@@ -1,7 +1,9 @@
 """GAP files of QUIP: gap.xml with the files of sparse points beside it, and the core potential it may hold."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.basis.covariance import Covariance
+from jaxmlp.basis.soap_turbo import SOAPTurbo
 from jaxmlp.combinators import Sum
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.formats.gap_strings import Arguments, descriptors
@@ -35,7 +38,10 @@ class Components(NamedTuple):
 
 
 def load(
-    path: str | PathLike, label: str | None = None, species: Sequence[str | int] | None = None
+    path: str | PathLike,
+    label: str | None = None,
+    species: Sequence[str | int] | None = None,
+    overlap: int | None = 0,
 ) -> tuple[Potential, Params]:
     """Return the potential and the parameters of a gap.xml: a `GAP`, or the sum of a `Glue` core and a `GAP`.
 
@@ -44,6 +50,9 @@ def load(
     Args:
         label: which of several potentials in the file.
         species: symbols or atomic numbers to take, in this order. Needed where the descriptors take any element.
+        overlap: only for several soap_turbo of different bases or widths: the number, from 0, of the one whose radial
+            overlaps all with the same alpha_max take. QUIP (0.9.14 and 0.10, seen) keeps those of the first that its
+            process evaluates, and fits with them too. None for each its own, as the paper says.
 
     Raises:
         FormatError: a file is wrong, truncated, missing, or holds what is not supported.
@@ -62,6 +71,8 @@ def load(
         sparse.refuse(f"{sparse.word('n_coordinate')} <gpCoordinates>, found {len(coordinates)}")
     for element in coordinates:
         processes += _process(element, version, path.parent)
+    if overlap is not None:
+        processes = _share_overlaps(processes, overlap)
     data = params_of.one("GAP_data")
     if wanted.glue is None and data.word("do_core", "F").strip(".").upper().startswith("T"):
         data.refuse("do_core F, or a core potential in <Potential init_args>, found do_core T")
@@ -80,6 +91,19 @@ def load(
         core, tables = read_glue(_labelled(root, "Glue_params", wanted.glue), numbers)
         potential, params = Sum((core, gap)), (tables, params)
     return (potential, params) if asked in (None, numbers) else potential.restrict(params, asked)
+
+
+def _share_overlaps(processes: list[tuple[GAPTerm, Params]], number: int) -> list[tuple[GAPTerm, Params]]:
+    turbo = [term.descriptor for term, _ in processes if isinstance(term.descriptor, SOAPTurbo)]
+    if not turbo:
+        return processes
+    if not 0 <= number < len(turbo):
+        raise ValueError(f"overlap={number}: the number of one of {len(turbo)} soap_turbo, from 0.")
+    chosen = turbo[number]
+    return [
+        (replace(t, descriptor=chosen.share_overlaps(t.descriptor)) if isinstance(t.descriptor, SOAPTurbo) else t, p)
+        for t, p in processes
+    ]
 
 
 def _number(s: str | int) -> int:
@@ -190,10 +214,10 @@ def _permutations(element: Element, d: int) -> tuple[tuple[int, ...], ...]:
     identity = tuple(range(d))
     if any(tuple(sorted(row)) != identity for row in rows) or (rows and identity not in rows):
         element.refuse("permutations of the components, the identity among them")
-    distinct = sorted(set(rows))
-    if len({rows.count(row) for row in distinct}) > 1:
+    often = Counter(rows)
+    if len(set(often.values())) > 1:
         element.refuse("permutations that all come equally often")
-    return tuple(distinct) if len(distinct) > 1 else ()
+    return tuple(sorted(often)) if len(often) > 1 else ()
 
 
 def _points(element: Element, m: int, d: int, folder: Path) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ that would change energies in a way that is not implemented are refused by name,
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,6 +36,8 @@ NOT_IMPLEMENTED = {
     },
     "soap_turbo": {"scaling_mode": "polynomial"},
 }  # fmt: skip
+
+LARGEST = 10**6  # components of a SOAP vector; published ones have up to some 10^4
 
 Descriptor = Distance2b | Angle3b | DistanceNb | SOAP | SOAPTurbo
 
@@ -201,11 +203,13 @@ def _soap(a: Arguments, version: int, folder: Path) -> list[tuple[Descriptor, in
     n_centers = a.integer("n_Z", default="1")
     if not 1 <= n_species <= 118 or not 1 <= n_centers <= 118:
         a.refuse(f"`n_species` and `n_Z` from 1 to 118, found {n_species} and {n_centers}")
+    n_max, l_max = a.integer("n_max"), a.integer("l_max")
+    _check_size(a, [n_max] * n_species, l_max)
     own_only = n_species > 1 and version >= CENTER_IN_OWN_DENSITY
     descriptor = SOAP(
         species=a.integers(n_species, "species_Z", default="0"),
-        n_max=a.integer("n_max"),
-        l_max=a.integer("l_max"),
+        n_max=n_max,
+        l_max=l_max,
         atom_sigma=a.number("atom_gaussian_width", "atom_sigma"),
         central_weight=a.number("central_weight", default="1.0"),
         basis_error_exponent=a.number("basis_error_exponent", default="10.0"),
@@ -221,6 +225,13 @@ def _soap(a: Arguments, version: int, folder: Path) -> list[tuple[Descriptor, in
         **_cutoffs(a),
     )
     return [(descriptor, z) for z in a.integers(n_centers, "Z", default="0")]
+
+
+def _check_size(a: Arguments, radial: Sequence[int], l_max: int) -> None:
+    """Refuse numbers of radial functions (of all species) and degrees that make vectors of absurd length."""
+    n = sum(radial)
+    if min(radial) < 1 or l_max < 0 or n * (n + 1) // 2 * (l_max + 1) > LARGEST:
+        a.refuse(f"a vector of 1 to {LARGEST} components, found {n} radial functions of all species, l_max {l_max}")
 
 
 def _all_species(a: Arguments, own_only: bool, version: int) -> bool:
@@ -242,8 +253,7 @@ def _soap_turbo(a: Arguments, version: int, folder: Path) -> list[tuple[Descript
     scaling = a.words("atom_sigma_scaling", default="0.0")
     alpha_max = a.integers(s, "alpha_max", "n_max")
     l_max = a.integer("l_max")
-    if not all(1 <= n <= 100 for n in alpha_max) or not 0 <= l_max <= 100:
-        a.refuse(f"`alpha_max` from 1 and `l_max` from 0 to 100, found {alpha_max} and {l_max}")
+    _check_size(a, alpha_max, l_max)
     descriptor = SOAPTurbo(
         species=a.integers(s, "species_Z"),
         rcut_hard=hard,

@@ -1,4 +1,4 @@
-"""Writing of GAP files that QUIP reads: gap.xml and a file of sparse points for each process."""
+"""Writing of GAP files that QUIP reads: gap.xml, and files of sparse points and of compressions beside it."""
 
 from os import PathLike
 from pathlib import Path
@@ -22,6 +22,9 @@ _TYPES = {"ard_se": 1, "dot_product": 2, "pp": 4}
 def save(path: str | PathLike, potential: Potential, params: Params) -> None:
     """Write `path`, and beside it `path`.sparseX.GAP_jaxmlp1, ...2 and so on with the sparse points.
 
+    A soap_turbo whose compression has no name needs `path`.compress.GAP_jaxmlp1 and so on too; QUIP looks for these in
+    the folder that it runs in.
+
     Raises:
         ValueError: not a `GAP`, or one that a gap.xml cannot express.
     """
@@ -31,6 +34,9 @@ def save(path: str | PathLike, potential: Potential, params: Params) -> None:
     old = {not t.descriptor.weigh_degrees for t in potential.processes if isinstance(t.descriptor, SOAP)}
     if len(old) > 1:
         raise ValueError("gap.xml cannot hold SOAP vectors with weigh_degrees and without in one file.")
+    turbo = [t.descriptor for t in potential.processes if isinstance(t.descriptor, SOAPTurbo)]
+    if any(turbo[0].share_overlaps(d) != d for d in turbo):
+        raise ValueError("gap.xml: all soap_turbo must take their radial overlaps from the first, see `gap.load`.")
     version = DEGREES_WEIGHED - 1 if True in old else _VERSION
     if version < CENTER_IN_OWN_DENSITY:
         for t in potential.processes:
@@ -63,7 +69,14 @@ def save(path: str | PathLike, potential: Potential, params: Params) -> None:
         )
         if "theta" in a:
             lines.append(f"      <theta>{' '.join(map(repr, a['theta'].tolist()))} </theta>")
-        lines.append(f"      <descriptor>{written(term.descriptor, term.center, covariance)}</descriptor>")
+        text = written(term.descriptor, term.center, covariance)
+        if isinstance(term.descriptor, SOAPTurbo):
+            kept = f"{path.name}.compress.{LABEL}{k}"
+            mode = _mode(term.descriptor)
+            text += f" compress_mode={mode}" if mode else f" compress_file={kept}"
+            if not mode:
+                files[path.with_name(kept)] = _kept(term.descriptor)
+        lines.append(f"      <descriptor>{text}</descriptor>")
         for i, row in enumerate(rows, 1):
             lines.append(f'      <permutation i="{i}">{" ".join(str(q + 1) for q in row)} </permutation>')
         for i, (alpha, cutoff) in enumerate(zip(a["alpha"].tolist(), a["cutoff"].tolist()), 1):
@@ -83,11 +96,7 @@ def _finite(x, shape: tuple[int, ...], name: str) -> np.ndarray:
 
 
 def written(descriptor: Descriptor, center: int, covariance: Covariance) -> str:
-    """Return the descriptor string of which `descriptors` makes the same again.
-
-    Raises:
-        ValueError: a soap_turbo whose compression has no name.
-    """
+    """Return the descriptor string of which `descriptors` makes the same again, but for a compression."""
     fields: dict[str, object] = {}
     if isinstance(descriptor, SOAPTurbo):
         name = "soap_turbo"
@@ -95,7 +104,6 @@ def written(descriptor: Descriptor, center: int, covariance: Covariance) -> str:
                   "atom_sigma_t", "atom_sigma_r_scaling", "atom_sigma_t_scaling", "amplitude_scaling", "central_weight",
                   "central_index", "nf", "radial_enhancement", "basis")}  # fmt: skip
         fields |= {"n_species": len(descriptor.species), "species_Z": descriptor.species, "scaling_mode": "polynomial"}
-        fields["compress_mode"] = _mode(descriptor)
     elif isinstance(descriptor, SOAP):
         name = "soap"
         fields = {k: getattr(descriptor, k) for k in ("n_max", "l_max", "cutoff", "cutoff_transition_width",
@@ -129,14 +137,21 @@ def _value(value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _mode(descriptor: SOAPTurbo) -> str:
+def _mode(descriptor: SOAPTurbo) -> str | None:
+    """Return the name of a compression, None where it has none."""
     if descriptor.compress is None:
         return "None"
+    trivial = Arguments("soap_turbo compress_mode=trivial", _unexpected)
+    kept = compression(trivial, descriptor.alpha_max, descriptor.l_max, Path())
+    return "trivial" if kept == descriptor.compress else None
 
-    def refuse(message: str) -> NoReturn:
-        raise ValueError(message)
 
-    trivial = Arguments("soap_turbo compress_mode=trivial", refuse)
-    if compression(trivial, descriptor.alpha_max, descriptor.l_max, Path()) != descriptor.compress:
-        raise ValueError("gap.xml has no name for this soap_turbo's compression; only `trivial` can be written.")
-    return "trivial"
+def _unexpected(message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+def _kept(descriptor: SOAPTurbo) -> str:
+    """Return a compress_file, as `gap_strings` reads it."""
+    kept = descriptor.compress or ()
+    head = (*descriptor.alpha_max, descriptor.l_max, len(kept))
+    return "\n".join([" ".join(map(str, head)), *(str(k + 1) for k in kept)]) + "\n"
