@@ -106,6 +106,35 @@ def _bpnn() -> Case:
     return Case(potential, potential.init(jax.random.key(5)), rattled((14, 6), 2.6))
 
 
+def _gap(turbo: bool = False) -> Case:
+    """Every kind of descriptor: pairs, triplets, clusters and SOAP, or soap_turbo of both elements."""
+    from jaxmlp.basis.covariance import Covariance
+    from jaxmlp.basis.gap_clusters import Angle3b, Distance2b, DistanceNb
+    from jaxmlp.basis.soap import SOAP
+    from jaxmlp.basis.soap_turbo import SOAPTurbo
+    from jaxmlp.potentials.gap import GAP, GAPTerm
+
+    gauss, dot = Covariance("ard_se"), Covariance("dot_product", zeta=2.0)
+    if turbo:
+        shape = dict(l_max=2, alpha_max=(3, 2), atom_sigma_r=(0.4, 0.5), atom_sigma_r_scaling=(0.1, 0.0))
+        shape |= dict(atom_sigma_t=(0.5, 0.4), atom_sigma_t_scaling=(0.0, 0.1), amplitude_scaling=(1.0, 1.5))
+        one, two = (
+            SOAPTurbo((14, 8), 4.4, 3.9, central_weight=(1.0, 0.7), central_index=k, basis="poly3gauss", **shape)
+            for k in (1, 2)
+        )
+        processes = [GAPTerm(one, dot, 3), GAPTerm(two, dot, 4)]
+    else:
+        cluster = DistanceNb(3, 3.2, 0.6, (8, 14, 14), compact_clusters=False)
+        processes = [
+            GAPTerm(Distance2b(4.4, 0.8, (14, 8)), gauss, 4),
+            GAPTerm(Angle3b(3.4, 0.7, 14, (14, 8)), gauss, 5),
+            GAPTerm(cluster, Covariance("ard_se", permutations=cluster.permutations), 3),
+            GAPTerm(SOAP((14, 8), 4.4, 3, 3, 0.6, 0.8), dot, 6, center=8),
+        ]
+    potential = GAP((14, 8), tuple(processes))
+    return Case(potential, potential.init(jax.random.key(9)), rattled((14, 8), 2.4))
+
+
 def _tersoff() -> Case:
     """Silicon (T3) of Tersoff, PRB 38, 9902 (1988), and a second element of slightly other size."""
     from jaxmlp.potentials.tersoff import PAIR, TRIPLET, tersoff
@@ -209,6 +238,37 @@ def _ani() -> Case:
     return Case(potential, potential.init(jax.random.key(8)), rattled((6, 8), 2.4))
 
 
+def _deepmd(kind: str) -> Case:
+    """Small Deep Potentials with statistics of the crystal; no atom has more neighbours than `sel`."""
+    from jaxmlp.basis.deepmd_networks import embedding, fitting
+    from jaxmlp.potentials import deepmd as dp
+    from jaxmlp.potentials.deepmd_zbl import DeepZBL
+
+    species, system = (8, 1), rattled((8, 1), 2.0)
+    net = embedding(1, (3, 6), timestep=True)
+    parts = {
+        "se_a": (dp.SeE2A(4.0, 1.0, (40, 40), net, axis=3),),
+        "hybrid": (dp.SeE2R(3.6, 1.0, (40, 40), net, True), dp.SeE3(2.9, 0.5, (20, 20), net)),
+        "attention": (dp.SeAtten(3.6, 1.0, 60, 2, net, embedding(4, (3, 6)), 2, axis=3, attention=1, hidden=4),),
+        "concat": (dp.SeAtten(4.0, 1.0, 80, 2, embedding(5, (3, 6)), None, 2, axis=3, smooth=False),),
+    }
+    chosen = parts.get(kind, parts["se_a"])
+    width = sum(part.size for part in chosen)
+    deep = dp.DeepPotential(species, chosen, fitting(width, (8, 8)), mixed=kind in ("attention", "concat"))
+    params = dp.statistics(deep, deep.init(jax.random.key(9)), [system])
+    if kind == "concat":
+        return Case(*deep.compress(params, closest=1.0), system)
+    if kind != "zbl":
+        return Case(deep, params, system)
+    potential = DeepZBL(deep, 3.5, 0.0, 0.1, 35, 1.2, 2.4, 0.2, 80)
+    knots = 4.0 * (1 - np.arange(36) / 35) ** 4  # a clamped cubic spline of a repulsion that ends with zero slope
+    from scipy.interpolate import CubicSpline
+
+    rows = CubicSpline(np.arange(36), knots, bc_type="clamped").c.T
+    params = potential.init(jax.random.key(0)) | {"deep": params}
+    return Case(potential, params | {"table": jax.numpy.asarray(np.broadcast_to(rows, (2, 2, 35, 4)))}, system)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard-jones-truncated": lambda: _lennard_jones("truncated"),
     "lennard-jones-force-shifted": lambda: _lennard_jones("force-shifted"),
@@ -218,6 +278,13 @@ CASES: dict[str, Callable[[], Case]] = {
     "mtp": _mtp,
     "bpnn": _bpnn,
     "ani": _ani,
+    "deepmd": lambda: _deepmd("se_a"),
+    "deepmd-radial-and-triplets": lambda: _deepmd("hybrid"),
+    "deepmd-attention": lambda: _deepmd("attention"),
+    "deepmd-compressed": lambda: _deepmd("concat"),
+    "deepmd-zbl": lambda: _deepmd("zbl"),
+    "gap": _gap,
+    "gap-turbo": lambda: _gap(turbo=True),
     "snap": lambda: _snap(twojmax=4),
     "snap-quadratic": lambda: _snap(twojmax=3, quadraticflag=True, sinner=(1.5, 1.6), dinner=(0.4, 0.5)),
     "snap-elements": lambda: _snap(twojmax=2, chemflag=True, wselfallflag=True),
@@ -240,4 +307,12 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 # These differ from another in a detail of their energies; the laws that cost most take that other.
-VARIANTS = {"lennard-jones-truncated", "nep3-five-body", "qnep-real-space", "ace-distance", "ace-zbl", "snap-elements"}
+VARIANTS = {
+    "gap-turbo",
+    "lennard-jones-truncated",
+    "nep3-five-body",
+    "qnep-real-space",
+    "ace-distance",
+    "ace-zbl",
+    "snap-elements",
+}

@@ -83,17 +83,22 @@ def evaluate(series: Series, x: Array) -> Array:
     for k, c in enumerate(series.pieces):
         low, high = series.edges[k : k + 2]
         t = jnp.clip((x - 0.5 * (low + high)) * (2.0 / (high - low)), -1.0, 1.0)
-        planes = [jnp.ones_like(t), t]
-        for _ in range(len(c) - 2):
-            planes.append(2.0 * t * planes[-1] - planes[-2])
-        polynomials = jnp.stack(planes[: len(c)]).reshape(len(c), -1)
-        values = jnp.matmul(jnp.asarray(c.T, x.dtype), polynomials, precision="highest")
+        values = jnp.matmul(jnp.asarray(c.T, x.dtype), _polynomials(t.ravel(), len(c)), precision="highest")
         values = values.reshape(c.shape[1], *x.shape)
         if last:
             inside = (x >= low if k else True) & (x < high if k < last else True)
             values = jnp.where(inside, values, 0.0)
         total = values if total is None else total + values
     return total
+
+
+def _polynomials(t: Array, count: int) -> Array:
+    """T_k(t), (count, n), in few operations: T_(m+j) = 2 T_m T_j - T_(m-j) doubles their number."""
+    planes = jnp.stack([jnp.ones_like(t), t])
+    while len(planes) < count:
+        m = len(planes) - 1
+        planes = jnp.concatenate([planes, 2.0 * planes[m] * planes[1:] - planes[m - 1 :: -1]])
+    return planes[:count]
 
 
 @evaluate.defjvp

@@ -160,6 +160,11 @@ class SOAPTurbo(PowerSpectrum):
         sigmas = [s / self.rcut_hard if gauss else 0.0 for s in self.atom_sigma_r]
         return tuple(Overlap(self.basis, a, s) for a, s in zip(self.alpha_max, sigmas))
 
+    def share_overlaps(self, other: "SOAPTurbo") -> "SOAPTurbo":
+        """Return `other` with the overlaps of this one's radial functions, if their numbers are the same."""
+        same = other.alpha_max != self.alpha_max or other.own_overlaps == self.own_overlaps
+        return replace(other, overlaps=None if same else self.own_overlaps)
+
     def _expansions(self) -> list[Expansion]:
         plain = replace(self, compress=None, central_index=1)
         return [_expansion(plain, s) for s in range(len(self.species))]

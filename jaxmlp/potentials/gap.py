@@ -77,7 +77,7 @@ class GAP(Potential):
     species: tuple[int, ...]
     processes: tuple[GAPTerm, ...]
 
-    block: ClassVar[int] = 32
+    block: ClassVar[int] = 64
 
     def __post_init__(self):
         s = len(self.species)
