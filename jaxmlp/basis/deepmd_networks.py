@@ -13,6 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 
 matmul = partial(jnp.matmul, precision="highest")
 Layers = Any  # a tuple of {"w": (..., in, out), "b": (..., out), "idt": (..., out)}, the last two where they exist
+FEW = 8  # networks that are compiled one by one, so that none is copied to be used
 TILE = 512  # rows of one network evaluated together: their intermediates stay in the cache
 
 
@@ -105,8 +106,12 @@ class DeepNetwork:
         return x
 
     def by_row(self, layers: Layers, key: Array, x: Array, tile: int) -> Array:
-        """Return outputs (rows, outputs): row i of x (rows, inputs) through network key[i] of the stacked `layers`."""
-        return _by_key(self, layers, key, (x,), tile)
+        """Return outputs (rows,): row i of x (rows, inputs) through network key[i] of the stacked `layers`.
+
+        For networks of one output. The derivative with respect to x is made together with the value, network by
+        network, so that a backward pass through all of it stores no layer.
+        """
+        return _scalar(self, tile, layers, key, x)
 
 
 def embedding(inputs: int, neuron: tuple[int, ...], activation: str = "tanh", timestep: bool = False) -> DeepNetwork:
@@ -176,6 +181,42 @@ def _taylor_jvp(network, order, primals, tangents):
     return tuple(values), tuple(change)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _scalar(network, tile, layers, key, x) -> Array:
+    return _by_key(lambda p, x: (network(p, x)[:, 0],), layers, key, (x,), tile)[0]
+
+
+@partial(_scalar.defjvp, symbolic_zeros=True)
+def _scalar_jvp(network, tile, primals, tangents):
+    layers, key, x = primals
+    d_layers, _, dx = tangents
+    given = lambda t: t is not None and not isinstance(t, SymbolicZero)
+
+    def with_slope(p, x):
+        y, back = jax.vjp(lambda x: network(p, x)[:, 0], x)
+        return y, back(jnp.ones_like(y))[0]
+
+    change = jnp.zeros(len(x), x.dtype)
+    if given(dx):
+        y, slope = _by_key(with_slope, layers, key, (x,), tile)
+        change = change + jnp.sum(slope * dx, axis=1)
+    else:
+        y = _scalar(network, tile, layers, key, x)
+    leaves, tree = jax.tree.flatten(layers)
+    directions = tree.flatten_up_to(d_layers)
+    moved = [k for k, t in enumerate(directions) if given(t)]
+    if moved:
+
+        def of(*moving):
+            full = list(leaves)
+            for k, p in zip(moved, moving):
+                full[k] = p
+            return _by_key(lambda p, x: (network(p, x)[:, 0],), tree.unflatten(full), key, (x,), tile)[0]
+
+        change = change + jax.jvp(of, tuple(leaves[k] for k in moved), tuple(directions[k] for k in moved))[1]
+    return y, change
+
+
 def _derivatives(network, order, layers, s, *extra) -> tuple[Array, ...]:
     """d^k G / ds^k of one network, k = 0 ... order."""
 
@@ -208,14 +249,19 @@ def _by_key(function, stacked, key: Array, rows: tuple[Array, ...], tile: int):
     tile = min(tile, n)
     owner, source, place = _tiles(key, count, tile)
 
+    every = [jax.tree.map(lambda p: p[k], stacked) for k in range(count)] if count <= FEW else []
+
     def work(owner, source):
+        some = [x.at[source].get(mode="promise_in_bounds") for x in rows]
+        if every:
+            return lax.switch(owner, [partial(function, p) for p in every], *some)
         mine = jax.tree.map(lambda p: lax.dynamic_index_in_dim(p, owner, keepdims=False), stacked)
-        return function(mine, *(x.at[source].get(mode="promise_in_bounds") for x in rows))
+        return function(mine, *some)
 
     like = jax.eval_shape(work, owner[0], source[0])
     nothing = lambda *_: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
     out = lax.map(lambda t: lax.cond(t[0] < count, work, nothing, *t), (owner, source))
-    return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]).at[place].get(mode="promise_in_bounds"), out)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]).at[place].get(mode="promise_in_bounds"), out)
 
 
 def _tiles(key: Array, count: int, tile: int) -> tuple[Array, Array, Array]:

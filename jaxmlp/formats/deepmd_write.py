@@ -49,11 +49,11 @@ def tree(potential: DeepPotential | DeepZBL, params: Params) -> Tree:
     """Return the whole file as plain data with numpy arrays."""
     deep = potential.deep if isinstance(potential, DeepZBL) else potential
     model = _zbl(potential, params) if isinstance(potential, DeepZBL) else _standard(potential, params)
-    closest = np.array(deep.closest) if deep.closest else None
+    closest = {"min_nbor_dist": np.array(deep.closest)} if deep.closest else {}
     script = {"type_map": [chemical_symbols[z] for z in deep.species]}
     return {
         "software": "jaxmlp", "backend": "jaxmlp", "model": model, "model_def_script": script,
-        "@variables": {"min_nbor_dist": closest},
+        "@variables": closest,
     }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ class DeepPotential(Potential):
     @property
     def block(self) -> int:
         """Rows evaluated together: the fitting network wants many, attention's matrices M x M few."""
-        return 16 if any(isinstance(p, SeE3) or getattr(p, "attention", 0) for p in self.parts) else 128
+        return 16 if any(isinstance(p, SeE3) or getattr(p, "attention", 0) for p in self.parts) else 64
 
     def init(self, key: Array, dtype=float) -> Params:
         """Draw starting parameters; set the statistics with `statistics` before training."""
@@ -177,7 +177,7 @@ class DeepPotential(Potential):
             own = a.at[index].get(mode="clip") if len(a) > 1 else jnp.broadcast_to(a, (len(D), self.aparams))
             x.append((own - params["aparam_mean"]) * params["aparam_scale"])
         key = jnp.zeros_like(graph.species) if self.mixed else graph.species
-        return self.fitting.by_row(params["fitting"], key, jnp.concatenate(x, axis=1), ROWS)[:, 0]
+        return self.fitting.by_row(params["fitting"], key, jnp.concatenate(x, axis=1), ROWS)
 
     def _among(self, places: tuple[int, ...], graph: Graph) -> Array:
         return jnp.asarray(np.isin(np.arange(len(self.species)), places))[graph.species]
