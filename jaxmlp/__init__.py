@@ -12,6 +12,7 @@ from jaxmlp.derivatives import (
     stress,
     virial,
 )
+from jaxmlp.descriptors import descriptor_fn
 from jaxmlp.energy import energy_fn, evaluate_fn, prepare, site_fn, total_energy
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
 from jaxmlp.formats.detect import load, save
@@ -36,6 +37,7 @@ __all__ = [
     "Scaled",
     "Sum",
     "System",
+    "descriptor_fn",
     "elastic_constants",
     "energy_fn",
     "evaluate",

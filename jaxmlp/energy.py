@@ -24,15 +24,15 @@ from jaxmlp.neighbors.search import Neighbors, NeighborSearch
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System, species_index
 
-SITE_QUANTITIES = ("site_energies", "descriptors", "charges", "born_effective_charges", "site_tensors", "grades")
-
+SITE_QUANTITIES = (
+    "site_energies", "descriptors", "variances", "charges", "born_effective_charges", "site_tensors", "grades",
+)  # fmt: skip
 
 
 class EnergyFn(Protocol):
     """energy(R, box, params) -> eV; `fparam` and `aparam` put frame and atomic parameters into `params`."""
 
     def __call__(self, R: Array, box: Array | None, params: Params, *, fparam=None, aparam=None) -> Array: ...
-
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

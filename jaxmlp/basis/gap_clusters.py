@@ -15,18 +15,13 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import erf
 
-from jaxmlp.basis.cutoffs import polynomial_cutoff
+from jaxmlp.basis.cutoffs import cosine_transition
 from jaxmlp.basis.edges import length
 from jaxmlp.basis.neighbor_pairs import Pairs
 from jaxmlp.neighbors.graph import Graph
 
 # Å; the distance of two neighbours is not differentiated below: a slot paired with itself, and padded slots, are there.
 SMALLEST = 1e-3
-
-
-def transition(r: Array, cutoff: float, width: float) -> Array:
-    """Return 1 below cutoff - width, (1 + cos(pi (r - cutoff + width) / width)) / 2 up to the cutoff, 0 beyond."""
-    return polynomial_cutoff(r, cutoff, 1, (cutoff - width) / cutoff)
 
 
 def check_cutoff(name: str, cutoff: float, width: float) -> None:
@@ -103,7 +98,7 @@ def bonds(descriptor, species: tuple[int, ...], graph: Graph) -> tuple[Array, Ar
     """Return distances (n, M) Å, and f(r) where the two atoms are the descriptor's elements, else 0."""
     distance = length(*graph.planes)
     r = jnp.where(distance < descriptor.cutoff, distance, descriptor.cutoff)
-    f = transition(r, descriptor.cutoff, descriptor.cutoff_transition_width)
+    f = cosine_transition(r, descriptor.cutoff, descriptor.cutoff_transition_width)
     first, second = descriptor.elements
     pairs = [(first, second)] if first == second else [(first, second), (second, first)]
     match = jnp.zeros_like(r)
@@ -146,7 +141,7 @@ class Angle3b:
         graph = graph.within(self.cutoff)
         pairs = Pairs(1.0, graph)
         r = pairs.r
-        f = transition(r, self.cutoff, self.cutoff_transition_width)
+        f = cosine_transition(r, self.cutoff, self.cutoff_transition_width)
         fa, fb = (f * is_element(z, species, graph.neighbor_species, r.dtype) for z in self.elements)
         if self.elements[0] == self.elements[1]:
             match = pairs.products(fa[:, None], fa[:, None])
@@ -250,7 +245,7 @@ class DistanceNb:
         return self._combinations(species, graph)
 
     def _f(self, r: Array) -> Array:
-        return transition(r, self.cutoff, self.cutoff_transition_width)
+        return cosine_transition(r, self.cutoff, self.cutoff_transition_width)
 
     def _triplets(self, species: tuple[int, ...], graph: Graph) -> tuple[Array, Array]:
         """Every pair of neighbours, by products of matrices."""

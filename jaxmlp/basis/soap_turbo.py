@@ -1,59 +1,22 @@
 """soap_turbo: SOAP with separable radial and angular widths, of Caro."""
 
-import math
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.linalg import lapack
-from scipy.special import erf
 
 from jaxmlp.basis.density import Expansion, Spectrum
-from jaxmlp.basis.series import fit
-from jaxmlp.basis.soap import Y_00, PowerSpectrum
-from jaxmlp.basis.soap_radial import bessel
+from jaxmlp.basis.soap import PowerSpectrum
+from jaxmlp.basis.soap_turbo_radial import Overlap, central, expansion
+from jaxmlp.neighbors.graph import Graph
 
 BASES = ("poly3", "poly3gauss")
 PER_SPECIES = (
     "alpha_max", "atom_sigma_r", "atom_sigma_r_scaling", "atom_sigma_t", "atom_sigma_t_scaling", "amplitude_scaling",
     "central_weight",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What the orthonormal radial functions of one species depend on.
-
-    Args:
-        basis: "poly3" or "poly3gauss".
-        alpha_max: number of functions.
-        sigma: width of the Gaussian of poly3gauss over the cutoff; 0 for poly3.
-    """
-
-    basis: str
-    alpha_max: int
-    sigma: float = 0.0
-
-    def matrix(self) -> np.ndarray:
-        """Return the overlaps S of p_n(t) = sqrt(2 n + 5) (1 - t)^(n + 2), and of the Gaussian, over t from 0."""
-        n = np.arange(1, self.alpha_max + (self.basis == "poly3"))
-        S = np.sqrt(np.outer(2 * n + 5, 2 * n + 5)) / (n[:, None] + n + 5)
-        if self.basis == "poly3":
-            return S
-        t, weight = _quadrature(0.0, 1.0)
-        mixed = _polynomials(len(n), t).T @ (weight * _gaussian(t, self.sigma))
-        return np.block([[S, mixed[:, None]], [mixed[None], np.ones((1, 1))]])
-
-    def transform(self) -> np.ndarray:
-        """Return S^(-1/2), by the library's steps: S is nearly singular, and its vectors hold their rounding errors."""
-        left, values, right = np.linalg.svd(self.matrix())
-        root, failed = lapack.dpotrf((left * np.sqrt(values)) @ right)
-        inverse, failed_too = lapack.dpotri(root)
-        if failed or failed_too:
-            raise ValueError(f"the overlaps of {self.alpha_max} radial functions are singular; take fewer.")
-        return np.triu(inverse) + np.triu(inverse, 1).T
 
 
 @dataclass(frozen=True)
@@ -81,6 +44,9 @@ class SOAPTurbo(PowerSpectrum):
         radial_enhancement: 0, 1, 2: the amplitude grows with the mean of that power of the distance.
         basis: "poly3", or "poly3gauss", which has a Gaussian at the centre for its last function.
         compress: components to keep of the full vector, by number; None for all.
+        coupling: (nu_R, nu_S) of Darby, Kermode and Csányi, npj Comput. Mater. 8, 166 (2022): in how many of the two
+            factors of a product radial functions and species are told apart, (2, 2) for the full vector (QUIP's
+            compress_mode 0_0 to 2_2); where they are not, densities are summed before.
         overlaps: of whose functions S^(-1/2) is taken, for each species, if not of the descriptor's own. QUIP (seen in
             0.10) keeps S of the first soap_turbo that a process evaluates, as long as the number of functions stays.
     """
@@ -101,6 +67,7 @@ class SOAPTurbo(PowerSpectrum):
     radial_enhancement: int = 0
     basis: str = "poly3"
     compress: tuple[int, ...] | None = None
+    coupling: tuple[int, int] = (2, 2)
     overlaps: tuple[Overlap, ...] | None = None
 
     def __post_init__(self):
@@ -137,6 +104,11 @@ class SOAPTurbo(PowerSpectrum):
             and max(self.compress) < len(_components(self.alpha_max, self.l_max))
         ):  # fmt: skip
             raise ValueError("SOAPTurbo.compress must be different numbers of components of the full vector.")
+        if self.coupling != (2, 2):
+            if len(self.coupling) != 2 or not set(self.coupling) <= {0, 1, 2} or self.compress is not None:
+                raise ValueError(f"SOAPTurbo.coupling must be two of 0, 1, 2, without compress; got {self.coupling}.")
+            if len(set(self.alpha_max)) > 1:
+                raise ValueError(f"SOAPTurbo.coupling needs one alpha_max for all species; got {self.alpha_max}.")
         if self.overlaps is not None and tuple(o.alpha_max for o in self.overlaps) != self.alpha_max:
             raise ValueError("SOAPTurbo.overlaps must have the numbers of functions of alpha_max.")
 
@@ -146,7 +118,9 @@ class SOAPTurbo(PowerSpectrum):
 
     @property
     def layout(self) -> Spectrum:
-        return _layout(self.alpha_max, self.l_max, self.compress)
+        if self.coupling == (2, 2):
+            return _layout(self.alpha_max, self.l_max, self.compress)
+        return _coupled(self.coupling, len(self.species), self.alpha_max[0], self.l_max)[0]
 
     @property
     def center(self) -> int:
@@ -160,6 +134,14 @@ class SOAPTurbo(PowerSpectrum):
         sigmas = [s / self.rcut_hard if gauss else 0.0 for s in self.atom_sigma_r]
         return tuple(Overlap(self.basis, a, s) for a, s in zip(self.alpha_max, sigmas))
 
+    def densities(self, numbers: tuple[int, ...], graph: Graph) -> list[Array]:
+        """Return the coefficients X_l, see `PowerSpectrum`, of sums of channels that `coupling` does not tell apart."""
+        X = super().densities(numbers, graph)
+        if self.coupling == (2, 2):
+            return X
+        sums = jnp.asarray(_coupled(self.coupling, len(self.species), self.alpha_max[0], self.l_max)[1], X[0].dtype)
+        return [jnp.einsum("kc,ncy->nky", sums, x, precision="highest") for x in X]
+
     def share_overlaps(self, other: "SOAPTurbo") -> "SOAPTurbo":
         """Return `other` with the overlaps of this one's radial functions, if their numbers are the same."""
         same = other.alpha_max != self.alpha_max or other.own_overlaps == self.own_overlaps
@@ -167,19 +149,19 @@ class SOAPTurbo(PowerSpectrum):
 
     def _expansions(self) -> list[Expansion]:
         plain = replace(self, compress=None, central_index=1)
-        return [_expansion(plain, s) for s in range(len(self.species))]
+        return [expansion(plain, s) for s in range(len(self.species))]
 
     def _central(self, number: int) -> np.ndarray:
         parts = []
         for s, z in enumerate(self.species):
-            own = _central(self, s) if z == number else np.zeros(self.alpha_max[s])
+            own = central(self, s) if z == number else np.zeros(self.alpha_max[s])
             parts.append(own * self.central_weight[s])
         return np.concatenate(parts)
 
     def restrict(self, species: tuple[int, ...]) -> tuple["SOAPTurbo", np.ndarray]:
         """Return the descriptor without densities of absent elements, and the components of the vectors it keeps."""
         keep = [s for s, z in enumerate(self.species) if z in species]
-        if len(keep) == len(self.species) or self.central_index - 1 not in keep:
+        if len(keep) == len(self.species) or self.central_index - 1 not in keep or self.coupling != (2, 2):
             return self, np.arange(self.dimensions)
         pick = lambda values: None if values is None else tuple(values[s] for s in keep)
         fields = {name: pick(getattr(self, name)) for name in ("species", *PER_SPECIES, "overlaps")}
@@ -194,121 +176,6 @@ class SOAPTurbo(PowerSpectrum):
         return new, np.array([p for p in full if p is not None])
 
 
-def _gaussian(t: np.ndarray, sigma: float) -> np.ndarray:
-    """Normalised for t from 0 to infinity."""
-    return math.sqrt(2 / sigma) / math.pi**0.25 * np.exp(-0.5 * (t / sigma) ** 2)
-
-
-def _polynomials(count: int, t: np.ndarray) -> np.ndarray:
-    """p_n(t), n = 1 ... count, (t, count)."""
-    n = np.arange(1, count + 1)
-    return np.sqrt(2 * n + 5.0) * (1 - t[:, None]) ** (n + 2)
-
-
-def _quadrature(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    x, w = np.polynomial.legendre.leggauss(200)
-    return 0.5 * (low + high) + 0.5 * (high - low) * x, 0.5 * (high - low) * w
-
-
-def _radial(turbo: SOAPTurbo, s: int, r: np.ndarray, filtered: bool, gaussian: bool) -> np.ndarray:
-    """b_n(r) but for the power of the amplitude, (r, alpha_max): with the filtered end, with the central Gaussian."""
-    rc = turbo.rcut_hard
-    R, soft = r / rc, turbo.rcut_soft / rc
-    sigma = turbo.atom_sigma_r[s] / rc + turbo.atom_sigma_r_scaling[s] * R
-    count = turbo.alpha_max[s] - (turbo.basis == "poly3gauss")
-
-    def overlap(t, weight):
-        return (weight * np.exp(-0.5 * ((t - R[:, None]) / sigma[:, None]) ** 2)) @ _polynomials(count, t)
-
-    integral = overlap(*_quadrature(0.0, soft))
-    if filtered:
-        t, weight = _quadrature(soft, 1.0)
-        integral += overlap(t, weight * np.exp(-0.5 * (turbo.nf * (t - soft) / (1 - soft)) ** 2))
-        integral += _neglected(turbo, count, R, soft, sigma)
-    if turbo.basis == "poly3gauss":
-        integral = np.concatenate([integral, np.zeros((len(r), 1))], axis=1)
-        if gaussian:
-            own = turbo.atom_sigma_r[s] / rc
-            both = np.hypot(own, sigma)
-            bell = np.exp(-0.5 * (R / both) ** 2) * math.sqrt(math.pi / 2) * sigma * own / both
-            norm = math.sqrt(2 / own) / math.pi**0.25
-            integral[:, -1] = norm * bell * (1 + erf(own / sigma * R / (math.sqrt(2) * both)))
-    amplitude = 1 / sigma
-    if turbo.radial_enhancement == 1:
-        amplitude = amplitude * (R + math.sqrt(2 / math.pi) * sigma)
-    elif turbo.radial_enhancement == 2:
-        amplitude = amplitude * (R**2 + sigma**2 + math.sqrt(8 / math.pi) * sigma * R)
-    overlaps = turbo.own_overlaps if turbo.overlaps is None else turbo.overlaps
-    return amplitude[:, None] * math.sqrt(rc) * integral @ overlaps[s].transform()
-
-
-def _neglected(turbo: SOAPTurbo, count: int, R: np.ndarray, soft: float, sigma: np.ndarray) -> np.ndarray:
-    """What the library's recursion for the filtered integrals loses by starting without their upper end, t = 1.
-
-    The product of the two Gaussians is one of the width w around c, and its moments obey J_n = w^2 (n + 1) J_(n-2) +
-    (1 - c) J_(n-1) + ends, J_n the integral of (1 - t)^(n+2) here without norm. The upper end enters J_-1 alone.
-    """
-    end = ((1 - soft) / turbo.nf) ** 2
-    w2 = sigma**2 * end / (sigma**2 + end)
-    c = (sigma**2 * soft + end * R) / (sigma**2 + end)
-    height = np.exp(-0.5 * (R - soft) ** 2 / (sigma**2 + end))
-    before, here = np.zeros_like(R), -w2 * np.exp(-0.5 * (1 - c) ** 2 / w2)
-    out = []
-    for n in range(count + 1):
-        before, here = here, w2 * (n + 1) * before + (1 - c) * here
-        if n:
-            out.append(math.sqrt(2 * n + 5) * here)
-    return height[:, None] * np.stack(out, axis=1)
-
-
-def _angular(turbo: SOAPTurbo, s: int, r: np.ndarray) -> np.ndarray:
-    """4 pi (rc / st)^2 i_l(r^2 / st^2) exp(-r^2 / st^2), (r, l_max + 1)."""
-    st = turbo.atom_sigma_t[s] + turbo.atom_sigma_t_scaling[s] * r
-    return 4 * math.pi * (turbo.rcut_hard / st[:, None]) ** 2 * bessel(turbo.l_max, (r / st) ** 2)
-
-
-def _central(turbo: SOAPTurbo, s: int) -> np.ndarray:
-    """What the atom itself adds to l = 0 of its species, but for its weight."""
-    if turbo.basis == "poly3":
-        filtered = turbo.rcut_soft < 4 * turbo.atom_sigma_r[s]
-        zero = np.zeros(1)
-        return _radial(turbo, s, zero, filtered, False)[0] * _angular(turbo, s, zero)[0, 0] * Y_00
-    rc, sr, st = turbo.rcut_hard, turbo.atom_sigma_r[s], turbo.atom_sigma_t[s]
-    mean = (1.0, math.sqrt(2 / math.pi) * sr / rc, (sr / rc) ** 2)[turbo.radial_enhancement]
-    overlap = (turbo.own_overlaps if turbo.overlaps is None else turbo.overlaps)[s]
-    size = mean * math.sqrt(4 * math.pi) * math.pi**0.25 * math.sqrt(sr / 2) * rc**3 / (st**2 * sr)
-    return size * (overlap.transform() @ overlap.matrix()[:, -1])
-
-
-@lru_cache(maxsize=64)
-def _expansion(turbo: SOAPTurbo, s: int) -> Expansion:
-    """The neighbours of one species; a piece ends where a part of the radial integral is switched on or off."""
-    rc, sr, scaling = turbo.rcut_hard, turbo.atom_sigma_r[s], turbo.atom_sigma_r_scaling[s]
-    filtered = (turbo.rcut_soft - 4 * sr) / (1 + 4 * scaling)  # from here on
-    gaussian = 8 * sr / (1 - 4 * scaling) if scaling < 0.25 else math.inf  # up to here
-    inner = {filtered, gaussian} if turbo.basis == "poly3gauss" else {filtered}
-    edges = (0.0, *sorted(x for x in inner if 0 < x < rc), rc)
-
-    def values(r: np.ndarray) -> np.ndarray:
-        middle = 0.5 * (r.min() + r.max())
-        radial = _radial(turbo, s, r, middle > filtered, middle < gaussian)
-        return (_angular(turbo, s, r)[:, :, None] * radial[:, None]).reshape(len(r), -1)
-
-    return Expansion(fit(values, edges), partial(_envelope, rc, turbo.amplitude_scaling[s]))
-
-
-def _envelope(cutoff: float, scaling: float, r: Array) -> Array:
-    """(1 + 2 x^3 - 3 x^2)^scaling, x = r / cutoff; a step for scaling 0."""
-    x = jnp.minimum(r * (1.0 / cutoff), 1.0)
-    if scaling == 0:
-        return (r < cutoff).astype(r.dtype)
-    inside = x < 1 - 5e-6  # the library's limit: below 1e-10
-    base = (1 - x) ** 2 * (1 + 2 * x)
-    if scaling == int(scaling):
-        return jnp.where(inside, base ** int(scaling), 0.0)
-    return jnp.where(inside, jnp.where(inside, base, 1.0) ** scaling, 0.0)
-
-
 def _components(alpha_max: tuple[int, ...], l_max: int) -> list[tuple[int, int, int]]:
     total = sum(alpha_max)
     return [(n, m, l) for n in range(total) for m in range(n, total) for l in range(l_max + 1)]
@@ -319,3 +186,20 @@ def _layout(alpha_max: tuple[int, ...], l_max: int, compress: tuple[int, ...] | 
     components = _components(alpha_max, l_max)
     kept = components if compress is None else [components[k] for k in compress]
     return Spectrum(sum(alpha_max), l_max, tuple(kept))
+
+
+@lru_cache(maxsize=32)
+def _coupled(coupling: tuple[int, int], species: int, alpha_max: int, l_max: int) -> tuple[Spectrum, np.ndarray]:
+    """The components, and which channels are summed, (sums, channels): those of the first factor, then the second."""
+    rows = []
+    for least in (1, 2):
+        radial, kind = (nu >= least for nu in coupling)
+        labels = [(s * kind, n * radial) for s in range(species) for n in range(alpha_max)]
+        rows.append(np.array([[float(a == b) for b in labels] for a in sorted(set(labels))]))
+    first, second = map(len, rows)
+    degrees = range(l_max + 1)
+    if first == second:  # nothing or both are told apart in both factors
+        alike = tuple((x, y, l) for x in range(first) for y in range(x, first) for l in degrees)
+        return Spectrum(first, l_max, alike), rows[0]
+    pairs = tuple((x, first + y, l) for x in range(first) for y in range(second) for l in degrees)
+    return Spectrum(first + second, l_max, pairs, factor=1.0), np.concatenate(rows)

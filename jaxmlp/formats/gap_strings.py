@@ -254,6 +254,7 @@ def _soap_turbo(a: Arguments, version: int, folder: Path) -> list[tuple[Descript
     alpha_max = a.integers(s, "alpha_max", "n_max")
     l_max = a.integer("l_max")
     _check_size(a, alpha_max, l_max)
+    coupling, compress = compression(a, alpha_max, l_max, folder)
     descriptor = SOAPTurbo(
         species=a.integers(s, "species_Z"),
         rcut_hard=hard,
@@ -270,26 +271,31 @@ def _soap_turbo(a: Arguments, version: int, folder: Path) -> list[tuple[Descript
         nf=a.number("nf", default="4.0"),
         radial_enhancement=a.integer("radial_enhancement", default="0"),
         basis=a.word("basis", default="poly3"),
-        compress=compression(a, alpha_max, l_max, folder),
+        coupling=coupling,
+        compress=compress,
     )
     return [(descriptor, 0)]
 
 
-def compression(a: Arguments, alpha_max: tuple[int, ...], l_max: int, folder: Path) -> tuple[int, ...] | None:
-    """Which components of the full vector, counted from 0, are kept; a file comes before a mode."""
+def compression(
+    a: Arguments, alpha_max: tuple[int, ...], l_max: int, folder: Path
+) -> tuple[tuple[int, int], tuple[int, ...] | None]:
+    """Return `coupling` and `compress` of a SOAPTurbo; a file comes before a mode."""
     mode, file = a.word("compress_mode", default="None"), a.word("compress_file", default="None")
     if file != "None":
         if Path(file).name != file:
             a.refuse(f"the `compress_file` in the folder of the potential, found `{file[:60]}`")
-        return _kept(folder / file, len(alpha_max))
+        return (2, 2), _kept(folder / file, len(alpha_max))
     if mode == "None":
-        return None
+        return (2, 2), None
+    if re.fullmatch("[012]_[012]", mode):
+        return (int(mode[0]), int(mode[2])), None
     if mode.lower() != "trivial":
-        a.refuse(f"`compress_mode` None or trivial, found `{mode[:40]}`: modes that mix components are not supported")
+        a.refuse(f"`compress_mode` None, trivial or 0_0 to 2_2, found `{mode[:40]}`")
     first = {sum(alpha_max[:s]) for s in range(len(alpha_max))}
     total = sum(alpha_max)
     pairs = [(n, m) for n in range(total) for m in range(n, total)]
-    return tuple(
+    return (2, 2), tuple(
         k * (l_max + 1) + l for k, (n, m) in enumerate(pairs) if n in first or m in first for l in range(l_max + 1)
     )
 

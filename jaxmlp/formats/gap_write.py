@@ -139,10 +139,12 @@ def _value(value: object) -> str:
 
 def _mode(descriptor: SOAPTurbo) -> str | None:
     """Return the name of a compression, None where it has none."""
+    if descriptor.coupling != (2, 2):
+        return f"{descriptor.coupling[0]}_{descriptor.coupling[1]}"
     if descriptor.compress is None:
         return "None"
     trivial = Arguments("soap_turbo compress_mode=trivial", _unexpected)
-    kept = compression(trivial, descriptor.alpha_max, descriptor.l_max, Path())
+    kept = compression(trivial, descriptor.alpha_max, descriptor.l_max, Path())[1]
     return "trivial" if kept == descriptor.compress else None
 
 

@@ -84,13 +84,13 @@ class GAP(Potential):
         if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
             raise ValueError(f"GAP.species must be different atomic numbers; got {self.species}.")
         unknown = set().union(*(t.elements for t in self.processes)) - set(self.species)
-        if unknown or not self.processes:
-            raise ValueError(f"GAP.processes must be some, of the elements {self.species}; got {sorted(unknown)} too.")
+        if unknown:
+            raise ValueError(f"GAP.processes must be of the elements {self.species}; got {sorted(unknown)} too.")
 
     @property
     def cutoff(self) -> float:  # type: ignore[override]
-        """Å, the largest cutoff of a descriptor."""
-        return max(t.descriptor.cutoff for t in self.processes)
+        """Å, the largest cutoff of a descriptor; 1 where only energies of isolated atoms are left."""
+        return max((t.descriptor.cutoff for t in self.processes), default=1.0)
 
     @property
     def shells(self) -> tuple[float, ...]:
@@ -155,16 +155,16 @@ class GAP(Potential):
             c = p["cutoff"]
             K = c[:, None] * c * term.covariance.matrix(p["sparse"], p["sparse"], p.get("theta"), p["delta"], p["f0"])
             factor = jnp.linalg.cholesky(K + noise**2 * jnp.eye(len(K), dtype=K.dtype))
-            processes.append(p | {"factor": factor, "noise": jnp.asarray(noise, K.dtype)})
+            processes.append(p | {"factor": factor})
         return params | {"processes": tuple(processes)}
 
     def variances(self, params: Params, graph: Graph) -> Array:
         """Return the predicted variance of the energy of every atom, (n,) eV^2, by the parameters of `factorise`.
 
-        Of one process, sum_dd' w_d w_d' [k(x_d, x_d') - k_d^T (K + noise^2)^-1 k_d'] + noise^2 sum_d w_d^2 with k_d the
-        covariances with the sparse points (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, Eq.
-        2.26, for a sum of values); processes are independent. For SOAP it is QUIP's local_gap_variance. Of pairs and
-        triplets QUIP adds the variances as if they were independent.
+        Of one process, sum_dd' w_d w_d' [k(x_d, x_d') - k_d^T (K + noise^2)^-1 k_d'] with k_d the covariances with the
+        sparse points (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, Eq. 2.26, for a sum of
+        values); processes are independent. QUIP's local_gap_variance of SOAP is noise^2 more; of pairs and triplets it
+        adds the variances as if they were independent.
 
         Raises:
             ValueError: the parameters are not those of `factorise`.
@@ -205,8 +205,6 @@ class GAP(Potential):
                 term, p = replace(term, descriptor=descriptor), p | {"sparse": p["sparse"][:, columns]}
             terms.append(term)
             kept.append(p)
-        if not terms:
-            raise ValueError(f"no process of this GAP is for {tuple(species)} (atomic numbers) alone.")
         return GAP(tuple(species), tuple(terms)), {"e0": params["e0"][index], "processes": tuple(kept)}
 
 
@@ -242,7 +240,7 @@ def _variance(term: GAPTerm, p: Params, x: Array, weight: Array) -> Array:
     known = jax.scipy.linalg.solve_triangular(p["factor"], mean, lower=True)
     prior = jax.vmap(lambda a: term.covariance.matrix(a, a, *arguments))(x)
     prior = jnp.einsum("ni,nij,nj->n", weight, prior, weight, precision="highest")
-    return prior - jnp.sum(known * known, axis=0) + p["noise"] ** 2 * jnp.sum(weight * weight, axis=1)
+    return prior - jnp.sum(known * known, axis=0)
 
 
 def gap(

@@ -11,7 +11,8 @@ import pytest
 
 import jaxmlp as jm
 from jaxmlp.basis.covariance import Covariance
-from jaxmlp.basis.gap_clusters import Angle3b, Distance2b, DistanceNb, transition
+from jaxmlp.basis.cutoffs import cosine_transition
+from jaxmlp.basis.gap_clusters import Angle3b, Distance2b, DistanceNb
 from jaxmlp.evaluate import full_graph
 from jaxmlp.formats.gap_strings import descriptors
 from jaxmlp.neighbors.search import NeighborSearch
@@ -114,8 +115,8 @@ def test_padded_slots_change_nothing_and_stay_finite():
 
 def test_the_transition_function():
     r = jnp.asarray([0.1, 2.0, 2.25, 2.5, 7.0])
-    np.testing.assert_allclose(transition(r, 2.5, 0.5), [1, 1, 0.5, 0, 0], atol=1e-15)
-    third = jax.vmap(jax.grad(jax.grad(jax.grad(lambda x: transition(x, 2.5, 0.5)))))(r)
+    np.testing.assert_allclose(cosine_transition(r, 2.5, 0.5), [1, 1, 0.5, 0, 0], atol=1e-15)
+    third = jax.vmap(jax.grad(jax.grad(jax.grad(lambda x: cosine_transition(x, 2.5, 0.5)))))(r)
     assert np.isfinite(third).all()
 
 

@@ -304,7 +304,7 @@ def test_descriptor_strings(tmp_path):
     assert read(turbo + " compress_file=kept.dat", d=3)[0].descriptor.compress == (0, 4, 19)
     for wrong, match in (
         (" compress_file=../kept.dat", "in the folder"),
-        (" compress_mode=1_1", "1_1"),
+        (" compress_mode=3_1", "3_1"),
         (" nu_R=1", "nu_R"),
     ):
         with pytest.raises(FormatError, match=match):
