@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -76,9 +77,9 @@ class DeepNetwork:
         return self.sizes[-1]
 
     def init(self, key: Array, count: int, dtype=float) -> Layers:
-        """Draw the weights of `count` networks: variance 1 / (inputs + outputs), hidden biases 1, timesteps near 0.1."""
+        """Draw the weights of `count` networks: variance 1 / (inputs + outputs), hidden biases 1, timesteps 0.1."""
         layers = []
-        for k, (a, b) in enumerate(zip(self.sizes, self.sizes[1:])):
+        for k, (a, b) in enumerate(pairwise(self.sizes)):
             key, kw, kb, kt = jax.random.split(key, 4)
             layer = {"w": jax.random.normal(kw, (count, a, b), dtype) * (a + b) ** -0.5}
             if self.biases[k]:
@@ -131,7 +132,7 @@ def fitting(inputs: int, neuron: tuple[int, ...], activation: str = "tanh", time
 
 def _alike(sizes, activation, timestep):
     depth = len(sizes) - 1
-    steps = tuple(timestep and b in (a, 2 * a) for a, b in zip(sizes, sizes[1:]))
+    steps = tuple(timestep and b in (a, 2 * a) for a, b in pairwise(sizes))
     return (activation,) * depth, (True,) * depth, (True,) * depth, steps
 
 
@@ -249,7 +250,7 @@ def _by_key(function, stacked, key: Array, rows: tuple[Array, ...], tile: int):
     tile = min(tile, n)
     owner, source, place = _tiles(key, count, tile)
 
-    every = [jax.tree.map(lambda p: p[k], stacked) for k in range(count)] if count <= FEW else []
+    every = [jax.tree.map(lambda p, k=k: p[k], stacked) for k in range(count)] if count <= FEW else []
 
     def work(owner, source):
         some = [x.at[source].get(mode="promise_in_bounds") for x in rows]
@@ -265,7 +266,7 @@ def _by_key(function, stacked, key: Array, rows: tuple[Array, ...], tile: int):
 
 
 def _tiles(key: Array, count: int, tile: int) -> tuple[Array, Array, Array]:
-    """The key of each tile (count for an empty one), the rows in it (tiles, tile), and the place (rows,) of each row."""
+    """The key of each tile (count for an empty one), its rows (tiles, tile), and the place (rows,) of each row."""
     n = len(key)
     tiles = n // tile + count
     here = key == jnp.arange(count, dtype=key.dtype)[:, None]  # (count, rows)

@@ -65,7 +65,7 @@ class Chebyshev:
         return jnp.stack([*_polynomials(self.variable(inside), self.size), s - inside], axis=-2)
 
     def coefficients(self, values: np.ndarray) -> np.ndarray:
-        """Return (..., size + 1, F): the series of functions given at `nodes`, (..., nodes, F), then their end slopes."""
+        """Return (..., size + 1, F): the series of functions given at `nodes`, (..., nodes, F), and end slopes."""
         c = _series(values)[..., : self.size, :]
         slope = (np.arange(self.size) ** 2)[:, None] * self.last_slope
         return np.concatenate([c, np.sum(c * slope, axis=-2, keepdims=True)], axis=-2)

@@ -21,8 +21,8 @@ def load(path: str | PathLike) -> tuple[DeepPotential | DeepZBL, Params]:
     """Return the potential and parameters of a model file; see `deepmd_model.built`.
 
     A model with fparam or aparam is given its default, or else the mean of its training data; set others by
-    `energy(..., fparam=, aparam=)`. .pth (PyTorch) and .pb (TensorFlow) files hold programs: deepmd-kit itself, where it
-    is installed, converts them in a process of its own.
+    `energy(..., fparam=, aparam=)`. .pth (PyTorch) and .pb (TensorFlow) files hold programs: deepmd-kit itself, where
+    it is installed, converts them in a process of its own.
 
     Raises:
         FormatError: the file is not a Deep Potential model, is damaged, or has options that are not supported.

@@ -1,11 +1,12 @@
 """Descriptors in the tree of a Deep Potential file."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.data import atomic_numbers
 
-from jaxmlp.basis.deepmd_networks import DeepNetwork
 from jaxmlp.formats.deepmd_layers import NAMES, collection, network
 from jaxmlp.formats.deepmd_tree import Entry
 from jaxmlp.formats.electron_configuration import spin_orbitals
@@ -13,7 +14,15 @@ from jaxmlp.potential import Params
 from jaxmlp.potentials.deepmd_attention import SeAtten
 from jaxmlp.potentials.deepmd_descriptors import Pairs, SeE2A, SeE2R, SeE3
 
-SMOOTH = {"se_e2_a": SeE2A, "se_a": SeE2A, "se_e2_r": SeE2R, "se_r": SeE2R, "se_e3": SeE3, "se_e2_t": SeE3, "se_t": SeE3}
+SMOOTH = {
+    "se_e2_a": SeE2A,
+    "se_a": SeE2A,
+    "se_e2_r": SeE2R,
+    "se_r": SeE2R,
+    "se_e3": SeE3,
+    "se_e2_t": SeE3,
+    "se_t": SeE3,
+}
 # Entries that change no energy, or that others say too.
 REDUNDANT = (
     "@class", "@version", "type", "type_map", "ntypes", "trainable", "set_davg_zero", "precision", "neuron",
@@ -77,7 +86,7 @@ def _statistics(entry: Entry, s: int, sel: tuple[int, ...], columns: int) -> dic
         std.refuse("deviations that are not 0")
     ends = np.cumsum((0, *sel))
     mean, deviation = np.zeros((s, len(sel))), np.ones((s, len(sel), 2))
-    for t, (a, b) in enumerate(zip(ends, ends[1:])):
+    for t, (a, b) in enumerate(pairwise(ends)):
         for x, e in ((davg, avg), (dstd, std)):
             if (x[:, a:b] != x[:, a : a + 1]).any():
                 e.refuse("the same statistics in all slots of a neighbour species, as trained models have")
@@ -123,10 +132,18 @@ def _attention(entry: Entry, s: int) -> tuple[SeAtten, Params]:
     hidden = entry.get("attn", 128).integer(1, 10_000)
     smooth = entry.get("smooth_type_embedding", False).truth()
     temperature, factor = entry.get("temperature"), entry.get("scaling_factor", 1.0)
-    scale = temperature.number() if temperature.value is not None else (hidden * factor.number(1e-12)) ** -0.5
+    shrink = factor.number(1e-12)
+    scale = 0.0 if shrink == 1.0 else (hidden * shrink) ** -0.5
+    if temperature.value is not None:
+        scale = temperature.number()
+        if scale == 0:
+            temperature.refuse("a temperature that is not 0")
     one_side = entry.get("type_one_side", False).truth()
     flags = {q: entry.get(q, True).truth() for q in ("normalize", "attn_dotr", "concat_output_tebd")}
-    options |= {"exclude": pairs(entry.get("exclude_types", []), s), "axis": entry.take("axis_neuron").integer(1, 10_000)}
+    options |= {
+        "exclude": pairs(entry.get("exclude_types", []), s),
+        "axis": entry.take("axis_neuron").integer(1, 10_000),
+    }
     params: Params = {"types": _types(entry, s, width), "network": layers}
     if strip is not None:
         params["strip"] = strip_layers

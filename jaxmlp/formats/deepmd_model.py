@@ -60,9 +60,9 @@ def _standard(model: Entry, closest: float, slots: int = 0) -> tuple[DeepPotenti
     f = model.take("fitting")
     model.done(*TRAINING)
     fit = _fitting(f, s, size)
-    silent = {*absent, *fit.exclude}
-    bias = np.where(np.isin(np.arange(s), list(fit.exclude)), 0.0, fit.bias) + out_bias
-    bias = np.where(np.isin(np.arange(s), list(absent)), 0.0, bias)
+    if sorted(fit.exclude) != sorted(absent):
+        f.refuse("exclude_types that repeat the model's atom_exclude_types: deepmd-kit's backends disagree on others")
+    bias = np.where(np.isin(np.arange(s), absent), 0.0, fit.bias + out_bias)
     try:
         potential = DeepPotential(
             species,
@@ -70,7 +70,7 @@ def _standard(model: Entry, closest: float, slots: int = 0) -> tuple[DeepPotenti
             fit.network,
             fit.mixed,
             exclude=exclude,
-            inactive=tuple(sorted(silent)),
+            inactive=tuple(sorted(absent)),
             vacuum=fit.vacuum,
             fparams=fit.fparams,
             aparams=fit.aparams,
@@ -118,10 +118,14 @@ def _fitting(f: Entry, s: int, size: int) -> _Fit:
     out.bias = bias.array(s, 1)[:, 0] if np.ndim(bias.value) == 2 else bias.array(s)
     out.conditions = {}
     for name, count in (("fparam", out.fparams), ("aparam", out.aparams)):
-        mean, scale = v.get(f"{name}_avg"), v.get(f"{name}_inv_std")
+        given_mean, given_scale = v.get(f"{name}_avg"), v.get(f"{name}_inv_std")
         if count:
-            mean, scale = mean.array(count), scale.array(count)
-            out.conditions |= {f"{name}_mean": mean, f"{name}_scale": scale, name: mean if name == "fparam" else mean[None]}
+            mean, scale = given_mean.array(count), given_scale.array(count)
+            out.conditions |= {
+                f"{name}_mean": mean,
+                f"{name}_scale": scale,
+                name: mean if name == "fparam" else mean[None],
+            }
     if out.fparams and given.value is not None:
         out.conditions["fparam"] = np.array([e.number() for e in given.list(out.fparams)])
     v.get("case_embd").nothing()
@@ -159,7 +163,7 @@ def _zbl(model: Entry, closest: float) -> tuple[DeepZBL, Params]:
         second.refuse("the same type_map in both models")
     table_bias = _biases(second, s)
     reach, own = second.take("rcut").number(1e-3, 1e3), second.take("sel")
-    own = sum(own.integers(0, 100_000)) if isinstance(own.value, list) else own.integer(1)
+    slots = sum(own.integers(0, 100_000)) if isinstance(own.value, list) else own.integer(1)
     tab = second.take("tab")
     second.done(*TRAINING)
     v = tab.take("@variables")
@@ -183,7 +187,7 @@ def _zbl(model: Entry, closest: float) -> tuple[DeepZBL, Params]:
             numbers["sw_rmin"],
             numbers["sw_rmax"],
             numbers["smin_alpha"],
-            max(deep.slots, own),
+            max(deep.slots, slots),
         )
     except ValueError as error:
         model.refuse(f"a model that fits together ({error})")

@@ -128,7 +128,7 @@ def read(path: str | PathLike) -> Entry:
     if head.startswith(MAGIC):
         return _read_hdf5(path)
     if head.lstrip()[:1] == b"{":
-        return Entry(path, "", _arrays(path, _json(path, Path(path).read_bytes(), "the file")), lines, 1)
+        return Entry(path, "", _arrays(path, _json(path, Path(path).read_bytes(), "the file")), {})
     return _read_yaml(path)
 
 
@@ -138,7 +138,9 @@ def _json(path, text: bytes | str, what: str) -> dict:
             text = text.decode("utf-8")
         value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise FormatError(path, getattr(error, "lineno", None), f"expected {KIND} as JSON in {what}: {error}.") from error
+        raise FormatError(
+            path, getattr(error, "lineno", None), f"expected {KIND} as JSON in {what}: {error}."
+        ) from error
     if not isinstance(value, dict):
         raise FormatError(path, None, f"expected {KIND}, a JSON object, in {what}; found a {type(value).__name__}.")
     _check_depth(path, value)

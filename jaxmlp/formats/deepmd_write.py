@@ -1,14 +1,17 @@
 """Write a Deep Potential as the tree that deepmd-kit reads: .dp (HDF5), .yaml or .json."""
 
 import json
+from itertools import pairwise
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ase.data import chemical_symbols
 
+from jaxmlp.basis.deepmd_networks import Layers
 from jaxmlp.formats.deepmd_layers import collection_tree
 from jaxmlp.potential import Params
 from jaxmlp.potentials.deepmd import DeepPotential, Part
@@ -73,14 +76,13 @@ def _standard(p: DeepPotential, params: Params) -> Tree:
     parts = [_descriptor(part, q, symbols) for part, q in zip(p.parts, params["parts"], strict=True)]
     hybrid = {"@class": "Descriptor", "type": "hybrid", "@version": 1, "list": parts}
     bias = np.asarray(params["bias"], float)
-    silent = np.isin(np.arange(s), p.inactive)
+    silent = [t for t in p.inactive if bias[t] == 0]
+    layers = _constant(params["fitting"], [t for t in p.inactive if bias[t] != 0], p.mixed)
     conditions: Tree = {"case_embd": None}
     for name, count in (("fparam", p.fparams), ("aparam", p.aparams)):
         mean, scale = (np.asarray(params[f"{name}_{q}"], float) if count else None for q in ("mean", "scale"))
         conditions |= {f"{name}_avg": mean, f"{name}_inv_std": scale}
     energies = [float(bias[t]) if t in p.vacuum else None for t in range(s)] if p.vacuum else []
-    # Where a species has its own atomic energy, that replaces the bias.
-    own = np.where(silent, 0.0, bias)
     net = p.fitting
     fit = {
         "@class": "Fitting", "@version": 4, "type": "ener", "var_name": "energy", "ntypes": s, "dim_descrpt": p.width,
@@ -88,16 +90,27 @@ def _standard(p: DeepPotential, params: Params) -> Tree:
         "numb_aparam": p.aparams, "dim_case_embd": 0,
         "default_fparam": [float(x) for x in np.asarray(params["fparam"])] if p.fparams else None,
         "activation_function": net.activations[0], "precision": "float64", "mixed_types": p.mixed,
-        "nets": collection_tree(net, params["fitting"], s, 0 if p.mixed else 1, "FittingNetwork"), "rcond": None,
-        "exclude_types": [int(t) for t in np.flatnonzero(silent)],
-        "@variables": {"bias_atom_e": own[:, None]} | conditions,
+        "nets": collection_tree(net, layers, s, 0 if p.mixed else 1, "FittingNetwork"), "rcond": None,
+        "exclude_types": silent, "@variables": {"bias_atom_e": bias[:, None]} | conditions,
         "type_map": symbols, "tot_ener_zero": False, "trainable": [True] * (len(net.sizes) - 1), "layer_name": None,
         "use_aparam_as_mask": False, "spin": None, "atom_ener": energies,
     }  # fmt: skip
-    fields = {"pair_exclude_types": [list(pair) for pair in p.exclude], "type": "standard"}
-    return _model(
-        p.species, np.where(silent, bias, 0.0), descriptor=hybrid if len(parts) > 1 else parts[0], fitting=fit, **fields
-    )  # fmt: skip
+    fields = {
+        "pair_exclude_types": [list(pair) for pair in p.exclude],
+        "atom_exclude_types": silent,
+        "type": "standard",
+    }
+    return _model(p.species, np.zeros(s), descriptor=hybrid if len(parts) > 1 else parts[0], fitting=fit, **fields)
+
+
+def _constant(layers: Layers, species: list[int], mixed: bool) -> Layers:
+    """The fitting networks with 0 in the last layer of some species: their energy is then the bias alone."""
+    if not species:
+        return layers
+    if mixed:
+        raise ValueError("a species with a bias and no network has no Deep Potential file if one network serves all.")
+    last = {q: jnp.asarray(x).at[np.array(species)].set(0.0) for q, x in layers[-1].items()}
+    return (*layers[:-1], last)
 
 
 def _descriptor(part: Part, params: Params, symbols: list[str]) -> Tree:
@@ -112,7 +125,7 @@ def _descriptor(part: Part, params: Params, symbols: list[str]) -> Tree:
     columns = 1 if isinstance(part, SeE2R) else 4
     davg, dstd = np.zeros((s, sum(sel), columns)), np.ones((s, sum(sel), columns))
     ends = np.cumsum((0, *sel))
-    for t, (a, b) in enumerate(zip(ends, ends[1:])):
+    for t, (a, b) in enumerate(pairwise(ends)):
         davg[:, a:b, 0] = np.asarray(params["davg"])[:, t, None]
         dstd[:, a:b, 0] = np.asarray(params["dstd"])[:, t, 0, None]
         dstd[:, a:b, 1:] = np.asarray(params["dstd"])[:, t, 1, None, None]
@@ -138,8 +151,8 @@ def _descriptor(part: Part, params: Params, symbols: list[str]) -> Tree:
 
 def _attention(part: SeAtten, params: Params, symbols: list[str]) -> Tree:
     s, f, h = part.species, part.network.outputs, part.hidden
-    scale = part.scale or h**-0.5
-    common = {
+    scale = part.scale or None
+    common: Tree = {
         "nnei": part.sel, "embed_dim": f, "hidden_dim": h, "dotr": part.dotr, "do_mask": False, "scaling_factor": 1.0,
         "normalize": part.normalize, "temperature": scale, "precision": "float64",
     }  # fmt: skip
@@ -188,7 +201,7 @@ def _types(types: np.ndarray, symbols: list[str]) -> Tree:
     skip = np.concatenate([np.eye(s)] * (width // s), axis=1) if width in (s, 2 * s) else 0.0
     layer = _linear({"w": types - skip, "b": types}) | {"bias": False, "activation_function": "Linear", "resnet": True}
     layer["@variables"]["b"] = None
-    common = {"neuron": [width], "activation_function": "Linear", "resnet_dt": False, "precision": "float64"}
+    common: Tree = {"neuron": [width], "activation_function": "Linear", "resnet_dt": False, "precision": "float64"}
     inner = {"@class": "EmbeddingNetwork", "@version": 2, "in_dim": s, "bias": False, "layers": [layer]} | common
     return common | {
         "@class": "TypeEmbedNet", "@version": 2, "ntypes": s, "trainable": True, "padding": True,

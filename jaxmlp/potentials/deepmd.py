@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.basis.deepmd_environment import environment
 from jaxmlp.basis.deepmd_networks import DeepNetwork, embedding, fitting
 from jaxmlp.basis.species import subset
 from jaxmlp.evaluate import full_graph
@@ -76,8 +75,8 @@ class DeepPotential(Potential):
         width = self.width + self.fparams + self.aparams
         if self.fitting.sizes[0] != width or self.fitting.outputs != 1:
             raise ValueError(
-                f"DeepPotential.fitting must lead from {width} numbers (descriptor {self.width}, fparam {self.fparams}, "
-                f"aparam {self.aparams}) to 1; got {self.fitting.sizes[0]} to {self.fitting.outputs}."
+                f"DeepPotential.fitting must lead from {width} numbers (descriptor {self.width}, fparam "
+                f"{self.fparams}, aparam {self.aparams}) to 1; got {self.fitting.sizes[0]} to {self.fitting.outputs}."
             )
         places = [*self.inactive, *self.vacuum, *(t for pair in self.exclude for t in pair)]
         if not all(0 <= t < s for t in places) or min(self.fparams, self.aparams, self.closest, self.slots) < 0:
@@ -85,7 +84,8 @@ class DeepPotential(Potential):
         if not self.slots:
             alike = [p.slots for p in self.parts if p.columns == 1]
             told = [p.sel for p in self.parts if p.columns > 1]
-            object.__setattr__(self, "slots", max(alike + [sum(map(max, zip(*told)))] if told else alike))
+            told_apart = [sum(map(max, zip(*told)))] if told else []
+            object.__setattr__(self, "slots", max([*alike, *told_apart]))
 
     @property
     def cutoff(self) -> float:
@@ -156,7 +156,7 @@ class DeepPotential(Potential):
                 raise ValueError(f"this potential has no {name}: leave it out.")
             value = jnp.asarray(value, dtype)
             if name == "fparam":
-                shapes = [(count,)]
+                shapes: list[tuple[int, ...]] = [(count,)]
             else:
                 value = value.reshape(-1, 1) if value.ndim == 1 and count == 1 else value
                 shapes = [(1, count), (atoms or len(value), count)]
@@ -201,7 +201,9 @@ class DeepPotential(Potential):
         """
         nearest = closest if closest is not None else 0.5 * self.closest or CLOSEST
         if not 0 < nearest < min(part.cutoff for part in self.parts) or not tolerance > 0:
-            raise ValueError(f"compress needs a tolerance above 0 and a closest distance below the cutoff; got {nearest}.")
+            raise ValueError(
+                f"compress needs a tolerance above 0 and a closest distance below the cutoff; got {nearest}."
+            )
         pairs = [part.compress(p, nearest, tolerance) for part, p in zip(self.parts, params["parts"], strict=True)]
         parts = tuple(part for part, _ in pairs)
         if parts == self.parts:
@@ -293,39 +295,58 @@ def statistics(potential: DeepPotential, params: Params, systems: Sequence[Syste
     """Return `params` with means and deviations of the environment matrices of some structures.
 
     As deepmd-kit: for each species of the centre, over all slots, empty ones (rows of zeros) included; angular columns
-    have mean 0 and one deviation for all three; se_atten keeps mean 0. Deviations below `floor` become `floor`.
+    have mean 0 and one deviation for all three; se_atten keeps mean 0. A local frame has a mean and a deviation for
+    each number. Deviations below `floor` become `floor`; species that do not occur keep theirs.
     """
-    sums = [np.zeros((len(potential.species), 5)) for _ in potential.parts]  # atoms, s, s^2, |a|^2, unused
+    parts = [
+        _Moments(part, p, len(potential.species)) for part, p in zip(potential.parts, params["parts"], strict=True)
+    ]
     for system in systems:
         index = species_index(potential.species, system.numbers)
         search = NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, headroom=0.0)
         R, box = jnp.asarray(system.R), None if system.box is None else jnp.asarray(system.box)
         graph = full_graph(potential, R, box, jnp.asarray(index), search(R, box))
-        for part, total in zip(potential.parts, sums, strict=True):
-            size = (len(potential.species), part.columns)
-            flat = environment(
-                graph.within(part.cutoff),
-                cutoff=part.cutoff,
-                inner=part.inner,
-                protection=part.protection,
-                sel=(part.sel,) if isinstance(part.sel, int) else part.sel,
-                total=potential.slots,
-                removed=potential.exclude,
-                davg=jnp.zeros(size, R.dtype),
-                dstd=jnp.ones((*size, 2), R.dtype),
-            )
-            on = np.asarray(flat.inside)
-            s = np.where(on, flat.s, 0.0)
-            a = sum(np.where(on, x, 0.0) ** 2 for x in flat.angular)
-            rows = np.stack([np.ones(len(s)), s.sum(1), (s**2).sum(1), a.sum(1) / 3], axis=1)
-            np.add.at(total, (index[:, None], np.arange(4)), rows)
-    parts = []
-    for part, p, total in zip(potential.parts, params["parts"], sums, strict=True):
-        count = np.maximum(total[:, :1] * part.slots, 1)
-        mean, square, angular = (total[:, 1:4] / count).T
-        deviation = np.stack([np.sqrt(np.maximum(square - mean**2, 0.0)), np.sqrt(angular)], axis=1)
-        deviation = np.where(total[:, :1] > 0, np.maximum(deviation, floor), 1.0)
-        mean = np.zeros_like(mean) if isinstance(part, SeAtten) else mean
-        new = {"davg": mean[:, None], "dstd": deviation[:, None]}
-        parts.append(p | {q: jnp.asarray(np.broadcast_to(v, p[q].shape), p[q].dtype) for q, v in new.items()})
-    return params | {"parts": tuple(parts)}
+        for part in parts:
+            part.add(graph.within(part.part.cutoff), index, potential)
+    return params | {"parts": tuple(part.statistics(floor) for part in parts)}
+
+
+class _Moments:
+    """Sums over the atoms of each species: how many, first and second moments of what a descriptor normalises."""
+
+    def __init__(self, part: Part, params: Params, species: int):
+        self.part, self.params = part, params
+        width = part.size if isinstance(part, LocalFrame) else 2
+        self.count = np.zeros((species, 1))
+        self.sums = np.zeros((2, species, width))
+
+    def add(self, graph: Graph, index: np.ndarray, potential: DeepPotential) -> None:
+        part, removed, total = self.part, potential.exclude, potential.slots
+        unit = jax.tree.map(jnp.asarray, {"davg": self.params["davg"] * 0, "dstd": self.params["dstd"] * 0 + 1})
+        if isinstance(part, LocalFrame):
+            x = np.asarray(part(unit, graph, total, removed))
+            first, second, slots = x, x**2, 1
+        else:
+            env = part.environment(unit, graph, total, removed)
+            on = np.asarray(env.inside)
+            s = np.where(on, env.s, 0.0)
+            a = sum((np.where(on, x, 0.0) ** 2 for x in env.angular), np.zeros_like(s)) / 3
+            first = np.stack([s.sum(1), np.zeros(len(s))], axis=1)
+            second, slots = np.stack([(s**2).sum(1), a.sum(1)], axis=1), part.slots
+        np.add.at(self.count, index, slots)
+        np.add.at(self.sums[0], index, first)
+        np.add.at(self.sums[1], index, second)
+
+    def statistics(self, floor: float) -> Params:
+        mean, square = self.sums / np.maximum(self.count, 1)
+        deviation = np.maximum(np.sqrt(np.maximum(square - mean**2, 0.0)), floor)
+        mean = np.zeros_like(mean) if isinstance(self.part, SeAtten) else mean
+        if not isinstance(self.part, LocalFrame):
+            mean, deviation = mean[:, :1], deviation[:, None]
+        there = self.count > 0
+        out = {}
+        for name, new in (("davg", mean), ("dstd", deviation)):
+            old = self.params[name]
+            here = there.reshape(-1, *[1] * (new.ndim - 1))
+            out[name] = jnp.where(here, jnp.asarray(np.broadcast_to(new, old.shape), old.dtype), old)
+        return self.params | out

@@ -11,10 +11,17 @@ from jaxmlp.basis.deepmd_environment import Environment, among, environment
 from jaxmlp.basis.deepmd_networks import DeepNetwork, embed
 from jaxmlp.basis.deepmd_tables import Chebyshev, tabulate
 from jaxmlp.basis.edges import direction
-from jaxmlp.basis.species import one_hot
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params
-from jaxmlp.potentials.deepmd_descriptors import LARGEST_TABLE, Pairs, density, einsum, scalar_function, square
+from jaxmlp.potentials.deepmd_descriptors import (
+    LARGEST_TABLE,
+    Pairs,
+    density,
+    einsum,
+    scalar_function,
+    scalar_range,
+    square,
+)
 
 SHIFT = 20.0  # logits of neighbours at the cutoff, and of empty slots, are minus this
 TINY = 1e-12  # shortest vector that is normalised
@@ -142,8 +149,9 @@ class SeAtten:
             )
         return params
 
-    def __call__(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Array:
-        env = environment(
+    def environment(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Environment:
+        """Return the environment matrix, with the model's limit on all neighbours and its removed pairs."""
+        return environment(
             graph,
             cutoff=self.cutoff,
             inner=self.inner,
@@ -154,6 +162,9 @@ class SeAtten:
             davg=params["davg"],
             dstd=params["dstd"],
         )
+
+    def __call__(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Array:
+        env = self.environment(params, graph, total, removed)
         on = env.inside & ~among(self.exclude, graph) if self.exclude else env.inside
         R = jnp.stack([jnp.where(on, x, 0.0) for x in (env.s, *env.angular)], axis=1)
         if self.table is None:
@@ -207,7 +218,9 @@ class SeAtten:
         for layer in params["attention"]:
             Q, K, V = jnp.split(einsum("nmf,fh->nmh", G, layer["in"]["w"]) + layer["in"]["b"], 3, axis=2)
             if self.normalize:
-                Q, K, V = (x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=2, keepdims=True), TINY**2)) for x in (Q, K, V))
+                Q, K, V = (
+                    x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=2, keepdims=True), TINY**2)) for x in (Q, K, V)
+                )
             L = einsum("njh,nkh->njk", Q, K) * (self.scale or self.hidden**-0.5)
             A = self._weights(L, both, on, seen)
             A = A * angular if self.dotr else A
@@ -219,7 +232,7 @@ class SeAtten:
         return G
 
     def _weights(self, L: Array, both: Array | None, on: Array, seen: Array) -> Array:
-        """Attention weights (n, M, M): the softmax runs over the slots of the original code, of which most are empty."""
+        """Attention weights (n, M, M): the softmax runs over all slots of the original code, empty ones too."""
         if both is not None:
             L = (L + SHIFT) * both - SHIFT
         top = lax.stop_gradient(jnp.max(jnp.where(on[:, None], L, -SHIFT), axis=2, keepdims=True))
@@ -247,7 +260,7 @@ class SeAtten:
         return s[:, None] * G
 
     def _own(self) -> np.ndarray:
-        """The pairs of a species with itself: neighbours in empty slots are given one, with a mean only if there is one."""
+        """The pairs of a species with itself: where a mean is not 0 there is one species only, or no type in G."""
         each = np.arange(self.species)
         return each if self.one_side else each * (self.species + 1)
 
@@ -276,8 +289,6 @@ class SeAtten:
             return self, params
         if self.attention:
             raise ValueError("attention mixes the neighbours: a model with attention layers cannot be compressed.")
-        from jaxmlp.potentials.deepmd_descriptors import scalar_range
-
         low, high = scalar_range(self, params, closest)
         inputs = self._type_inputs(params)
         function = scalar_function(self.network, params["network"], None if self.strip else inputs)

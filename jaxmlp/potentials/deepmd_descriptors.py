@@ -179,7 +179,7 @@ class Smooth:
         return out + params["rest"][species] if "rest" in params else out
 
 
-def scalar_range(part: Smooth, params: Params, closest: float) -> tuple[float, float]:
+def scalar_range(part, params: Params, closest: float) -> tuple[float, float]:
     """Return the smallest and the largest s of any pair, from the cutoff to the distance `closest` (Å)."""
     davg, dstd = np.asarray(params["davg"], float), np.asarray(params["dstd"], float)[..., 0]
     r = np.concatenate([np.linspace(closest, part.cutoff, 2000), [part.cutoff]])
@@ -191,16 +191,16 @@ def scalar_range(part: Smooth, params: Params, closest: float) -> tuple[float, f
 
 
 def scalar_function(network: DeepNetwork, layers, extra: Array | None = None):
-    """Return s (n,) -> values and slopes (networks, n, F) of stacked networks, for one `extra` (X,) each, on the host."""
+    """Return s (n,) -> values and slopes (networks, n, F) of stacked networks, or of one at each `extra`."""
     count = len(jax.tree.leaves(layers)[0]) if extra is None else len(extra)
 
     @jax.jit
     def both(s):
         out = []
         for k in range(count):
-            mine = jax.tree.map(lambda p: p[k] if extra is None else p[0], layers)
+            mine = jax.tree.map(lambda p, k=k: p[k] if extra is None else p[0], layers)
 
-            def one(s):
+            def one(s, k=k, mine=mine):
                 x = s[:, None]
                 if extra is not None:
                     x = jnp.concatenate([x, jnp.broadcast_to(extra[k], (len(s), extra.shape[1]))], axis=1)

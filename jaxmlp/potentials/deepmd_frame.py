@@ -17,8 +17,8 @@ from jaxmlp.potentials.deepmd_descriptors import Pairs
 class LocalFrame:
     """D_i lists, by species and then by distance, (1/r, u_1/r, u_2/r, u_3/r) of neighbours in the atom's own frame.
 
-    Han, Zhang, Car, E, Commun. Comput. Phys. 23, 629 (2018); Zhang et al., PRL 120, 143001 (2018), Eq. (2); loc_frame of
-    deepmd-kit. u_a are the components of the direction along the axes e_1 = u(first), e_2 the part of u(second)
+    Han, Zhang, Car, E, Commun. Comput. Phys. 23, 629 (2018); Zhang et al., PRL 120, 143001 (2018), Eq. (2); loc_frame
+    of deepmd-kit. u_a are the components of the direction along the axes e_1 = u(first), e_2 the part of u(second)
     perpendicular to e_1, normalised, e_3 = e_1 x e_2. The sel_a[t] nearest neighbours of species t give four numbers,
     the next sel_r[t] give 1/r only; empty places hold zeros. All are normalised as (D - davg) / dstd.
 
@@ -95,10 +95,8 @@ class LocalFrame:
         for t, count in enumerate(self.sel):
             here = inside & (graph.neighbor_species == t)
             order = jnp.argsort(jnp.where(here, fixed, jnp.inf), axis=1)[:, :count]
-            pad = max(0, count - order.shape[1])
-            pick = lambda x: jnp.pad(jnp.take_along_axis(x, order, axis=1), ((0, 0), (0, pad)))
-            on = pick(here)
-            blocks.append(jnp.stack([jnp.where(on, pick(x), 1.0) for x in graph.planes], axis=1))
+            on = _picked(here, order, count)
+            blocks.append(jnp.stack([jnp.where(on, _picked(x, order, count), 1.0) for x in graph.planes], axis=1))
             there.append(on)
         return blocks, there
 
@@ -123,6 +121,11 @@ class LocalFrame:
         if keep.tolist() == sorted(keep.tolist()):
             return self, params
         raise ValueError("a local-frame potential keeps the order of its species.")
+
+
+def _picked(x: Array, order: Array, count: int) -> Array:
+    """x (n, M) at the slots `order`, (n, count), filled up with zeros."""
+    return jnp.pad(jnp.take_along_axis(x, order, axis=1), ((0, 0), (0, count - order.shape[1])))
 
 
 def _frame(first: Array, second: Array) -> Array:

@@ -20,8 +20,8 @@ class DeepZBL(Potential):
     """E_i = omega_i 1/2 sum_j v(r_ij) + (1 - omega_i) E_i^deep, plus biases.
 
     omega_i = 1 - 10 u^3 + 15 u^4 - 6 u^5 (1 below, 0 above) of u = (sigma_i - sw_rmin) / (sw_rmax - sw_rmin), with the
-    smooth minimum sigma_i = sum_j r e^(-r/alpha) / sum_j e^(-r/alpha) over the neighbours. v is piecewise cubic. Wang et
-    al., Appl. Phys. Lett. 114, 244101 (2019), as in deepmd-kit; v ends with the step it has at the cutoff.
+    smooth minimum sigma_i = sum_j r e^(-r/alpha) / sum_j e^(-r/alpha) over the neighbours. v is piecewise cubic. Wang
+    et al., Appl. Phys. Lett. 114, 244101 (2019), as in deepmd-kit; v ends with the step it has at the cutoff.
 
     Parameters: "deep", those of the network; "table" (S, S, rows, 4), v = ((a3 y + a2) y + a1) y + a0, y in [0, 1) of
     each row; "table_bias" and "bias" (S,) eV, added to the pair energy and to the sum.

@@ -22,7 +22,7 @@ LOOSER = {
     # Attention that is not smooth meets the direction of a neighbour at 5.4999 of 5.5 Å. deepmd-kit computes it from a
     # row of 1e-13 that is a difference of numbers of order 1, so with 3 digits; the slope of that direction is 10^3.
     ("water_dpa1_attn2", "random_OH_triclinic"): (2e-6, 0.0),
-    # More neighbours than slots, and the last slot is contested by two images at exactly the same distance: either is right.
+    # More neighbours than slots, and the last slot is contested by two images at the same distance: either is right.
     ("fparam_aparam_se_e2_a", "small_cell_triclinic_4H2O"): (1e-8, 2e-7),
     # The repository's test compares its printed values in single precision.
     ("fparam_aparam_se_e2_a.official", "periodic_13A"): (1e-8, 3e-8),
