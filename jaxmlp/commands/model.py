@@ -30,12 +30,23 @@ def info(model: Model, species: Species = None, units: Units = None) -> None:
         "evaluation": "local, in blocks of atoms" if potential.local else "whole system at once",
     }
     for field in dataclasses.fields(potential):  # type: ignore[arg-type]
-        if field.name not in ("species", "cutoff"):
-            text = str(getattr(potential, field.name))
-            rows[field.name] = text if len(text) <= 400 else f"{text[:400]} ..."
+        if field.name not in ("species", "cutoff") and field.init:
+            text = _brief(getattr(potential, field.name))
+            rows[field.name] = text if len(text) <= 1000 else f"{text[:1000]} ..."
     for name, value in rows.items():
         table.add_row(name, value)
     console().print(table)
+
+
+def _brief(value) -> str:
+    """Hyper-parameters in words: of parts, what is not the default; parts that are alike in kind below each other."""
+    if dataclasses.is_dataclass(value):
+        fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr]
+        told = ", ".join(f"{f.name}={_brief(x)}" for f, x in fields if x != f.default)
+        return f"{type(value).__name__}({told})"
+    if isinstance(value, tuple) and value and all(map(dataclasses.is_dataclass, value)):
+        return "\n".join(map(_brief, value))
+    return str(value)
 
 
 def convert(

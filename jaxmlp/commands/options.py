@@ -15,7 +15,8 @@ Model = Annotated[Path, typer.Argument(help="model file of any known format", sh
 Species = Annotated[
     str | None,
     typer.Option(
-        help="elements of the file's types, as Si,C: for files that name none (MTP)", show_default="as in the file"
+        help="elements of the file's types, as Si,C: where it names none (MTP, some GAP)",
+        show_default="as in the file",
     ),
 ]
 Units = Annotated[
