@@ -48,9 +48,11 @@ class JaxMLP(Calculator):
         precision: None, or "mixed" for the potential in float32 with float64 positions and sums.
         skin: Å by which the neighbour list reaches beyond the cutoff.
         block, devices: see `jaxmlp.Execution`.
+        fparam, aparam: frame parameters (P,) and atomic ones (atoms, P) of potentials that have them, in place of those
+            in `params`; see `Potential.conditioned`.
 
     Raises:
-        ValueError: on evaluation, atoms with an element that the potential lacks.
+        ValueError: on evaluation, atoms with an element that the potential lacks; fparam or aparam that do not fit.
         CalculationFailed: on evaluation, an energy that is not finite.
     """
 
@@ -67,11 +69,14 @@ class JaxMLP(Calculator):
         skin: float = 1.0,
         block: int | None = None,
         devices: int | None = None,
+        fparam: Any = None,
+        aparam: Any = None,
     ):
         if not 0 <= skin < np.inf:
             raise ValueError(f"skin is a distance in Å and must not be negative; got {skin}.")
         super().__init__()
         self.potential, self.params = potential, params
+        self.fparam, self.aparam = fparam, aparam
         self.skin = float(skin)
         self.execution = Execution(block, precision, devices)
         self._setup: Any = None  # what the compiled code was made for
@@ -149,7 +154,8 @@ class JaxMLP(Calculator):
 
     def _allocate(self, setup, system: System, at_least: NeighborSearch | None = None):
         """Prepare the potential for these atoms, choose capacities and start with a stale list."""
-        potential, params, _ = prepare(self.potential, self.params, system)
+        own = self.potential.conditioned(self.params, self.fparam, self.aparam, len(system))
+        potential, params, _ = prepare(self.potential, own, system)
         search = NeighborSearch.allocate(
             system.R, system.box, system.pbc, potential.shells, skin=self.skin, at_least=at_least
         )

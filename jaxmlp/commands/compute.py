@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from jaxmlp.commands.options import (
+    BadInput,
     Devices,
     Failed,
     Model,
@@ -31,6 +32,12 @@ def evaluate(
     devices: Devices = None,
     species: Species = None,
     units: Units = None,
+    fparam: Annotated[
+        str | None,
+        typer.Option(
+            help="frame parameters, as 0.5,1.2: of Deep Potentials that have them", show_default="as in the file"
+        ),
+    ] = None,
 ) -> None:
     """Print energy (eV), largest force (eV/Å) and pressure (GPa) of every frame; errors where files hold references."""
     import ase.io
@@ -41,7 +48,8 @@ def evaluate(
     from jaxmlp.ase import JaxMLP
     from jaxmlp.units import GPa
 
-    calculator = JaxMLP(*read_model(model, species, units), **execution(precision, devices))
+    frame = None if fparam is None else _numbers(fparam)
+    calculator = JaxMLP(*read_model(model, species, units), **execution(precision, devices), fparam=frame)
     table = Table(title=f"{model}")
     for column in ("file", "frame", "atoms", "energy (eV)", "eV/atom", "max |F| (eV/Å)", "pressure (GPa)"):
         table.add_column(column, justify="left" if column == "file" else "right")
@@ -77,6 +85,13 @@ def evaluate(
         out.print(f"forces in the files: RMS difference {np.sqrt(np.mean(np.concatenate(force_errors) ** 2)):.6f} eV/Å")
     if output is not None:
         ase.io.write(output, done, format="extxyz")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise BadInput(f"--fparam takes numbers, as 0.5,1.2; got {text!r}.") from None
 
 
 def relax(

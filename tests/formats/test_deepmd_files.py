@@ -214,7 +214,7 @@ def test_arrays_come_from_this_file_and_fit_into_it(tree, tmp_path):
         with h5py.File(path, "a") as file:
             del file["variable_0000"]
             trick(file)
-        with pytest.raises(FormatError, match="dataset of this file|array of numbers|larger than the file"):
+        with pytest.raises(FormatError, match=r"dataset of this file|array of numbers|larger than the file"):
             deepmd.load(path)
         assert name
 

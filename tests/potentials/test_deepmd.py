@@ -9,6 +9,7 @@ import pytest
 from registry import rattled
 
 import jaxmlp as jm
+from jaxmlp.ase import JaxMLP
 from jaxmlp.basis.deepmd_networks import ACTIVATIONS, embedding, fitting, tanh
 from jaxmlp.formats.electron_configuration import occupations, spin_orbitals
 from jaxmlp.potentials.deepmd import DeepPotential, SeAtten, SeE2A, SeE2R, deep_potential, statistics
@@ -273,7 +274,7 @@ def test_activations():
     for name, expected in {
         "sigmoid": jax.nn.sigmoid, "silu": jax.nn.silu, "gelu": jax.nn.gelu, "softplus": jax.nn.softplus,
     }.items():  # fmt: skip
-        np.testing.assert_allclose(ACTIVATIONS[name](x), expected(x), rtol=1e-12, atol=2e-15)
+        np.testing.assert_allclose(ACTIVATIONS[name](x), expected(x), rtol=1e-12, atol=1e-14)
 
 
 def test_electron_configurations():
@@ -282,3 +283,15 @@ def test_electron_configurations():
     v = spin_orbitals(8) * 118**0.5
     np.testing.assert_allclose(v[:11], [1, 1, 1, 1, 1, 1, -1, 1, -1, 1, -1])  # 1s2 2s2 2p4
     np.testing.assert_allclose(np.linalg.norm(spin_orbitals(1)), 1.0)
+
+
+def test_the_calculator_takes_frame_and_atomic_parameters():
+    potential, params = model(*PARTS["se_e2_a"], fparams=1, aparams=1)
+    conditions = {"fparam": [0.4], "aparam": np.linspace(0, 1, 8)}
+    atoms = SYSTEM.to_ase()
+    atoms.calc = JaxMLP(potential, params, **conditions)
+    expected = jax.jit(jm.energy_fn(potential, SYSTEM))(SYSTEM.R, SYSTEM.box, params, **conditions)
+    np.testing.assert_allclose(atoms.get_potential_energy(), expected, rtol=1e-12)
+    atoms.calc = JaxMLP(potential, params, fparam=[1.0, 2.0])
+    with pytest.raises(ValueError, match=r"fparam must have shape \(1,\)"):
+        atoms.get_potential_energy()
