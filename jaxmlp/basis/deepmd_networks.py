@@ -15,7 +15,8 @@ from jax.custom_derivatives import SymbolicZero
 matmul = partial(jnp.matmul, precision="highest")
 Layers = Any  # a tuple of {"w": (..., in, out), "b": (..., out), "idt": (..., out)}, the last two where they exist
 FEW = 8  # networks that are compiled one by one, so that none is copied to be used
-TILE = 512  # rows of one network evaluated together: their intermediates stay in the cache
+TILE = 512  # rows of one network evaluated together on a CPU: their intermediates stay in the cache
+TILE_ON_ACCELERATOR = 1 << 16
 
 
 @jax.custom_jvp
@@ -245,6 +246,7 @@ def _by_key(function, stacked, key: Array, rows: tuple[Array, ...], tile: int):
     """
     count = len(jax.tree.leaves(stacked)[0])
     n = len(key)
+    tile = tile if jax.default_backend() == "cpu" else max(tile, TILE_ON_ACCELERATOR)
     if count == 1 and n <= 2 * tile:
         return function(jax.tree.map(lambda p: p[0], stacked), *rows)
     tile = min(tile, n)

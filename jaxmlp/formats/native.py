@@ -27,7 +27,7 @@ from jaxmlp.potential import Params, Potential
 VERSION = "1"
 LARGEST_HEADER = 1 << 26  # bytes; 64 MiB name more arrays than any potential has
 LARGEST_COUNT = 10_000  # no integer hyper-parameter is larger, and a basis of this size still builds in seconds
-LARGEST_INDEX = 2**31 - 1  # but for indices of atoms
+LARGEST_INDEX = 2**31 - 1  # but for indices of atoms and rows of tables
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
@@ -270,7 +270,8 @@ def _decode(path, node: Any, largest: int = LARGEST_COUNT):
             path, None, f"{name} has no fields {unknown}" if unknown else f"{name} needs fields {missing}."
         )
     values = {
-        field: _decode(path, v, LARGEST_INDEX if field == "atoms" else LARGEST_COUNT) for field, v in given.items()
+        field: _decode(path, v, LARGEST_INDEX if field in ("atoms", "rows") else LARGEST_COUNT)
+        for field, v in given.items()
     }
     for field, value in values.items():
         wanted = fits(cls, field, value)

@@ -140,7 +140,7 @@ class DeepPotential(Potential):
         return jnp.concatenate(values, axis=1)
 
     def linear_parameters(self, params: Params) -> Params:
-        """Return the last layers and the biases; with `vacuum` the last layers only."""
+        """Return the biases and the last layers of the fitting networks."""
         last = params["fitting"][-1]
         hidden = tuple({q: None for q in layer} for layer in params["fitting"][:-1])
         out = jax.tree.map(lambda _: None, params)

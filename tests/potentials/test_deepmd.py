@@ -119,12 +119,13 @@ def test_atomic_parameters_belong_to_their_atoms_in_blocks_of_any_size():
     potential, params = model(*PARTS["se_e2_a"], aparams=1)
     aparam = np.linspace(-1, 1, 8)[:, None]
     whole, blocks = (
-        jm.evaluate_fn(potential, SYSTEM, block=block)(SYSTEM.R, SYSTEM.box, params, aparam=aparam) for block in (8, 3)
+        jax.jit(jm.evaluate_fn(potential, SYSTEM, block=block))(SYSTEM.R, SYSTEM.box, params, aparam=aparam)
+        for block in (8, 3)
     )
     np.testing.assert_allclose(blocks.energies, whole.energies, 1e-12)
     order = np.array([6, 1, 4, 3, 2, 5, 0, 7])  # of the same species
     R = SYSTEM.R[order]
-    moved = jm.evaluate_fn(potential, SYSTEM, block=3)(R, SYSTEM.box, params, aparam=aparam[order])
+    moved = jax.jit(jm.evaluate_fn(potential, SYSTEM, block=3))(R, SYSTEM.box, params, aparam=aparam[order])
     np.testing.assert_allclose(moved.energies, whole.energies[order], 1e-12)
 
 
@@ -152,7 +153,7 @@ def test_leaving_out_absent_species_changes_nothing(name):
         species = jnp.full(8, p.species.index(1), jnp.int32)
         return jax.jit(lambda q: jm.total_energy(p, q, R, box, species, neighbors))(q)
 
-    neighbors = jm.NeighborSearch.allocate(SYSTEM.R, SYSTEM.box, (True,) * 3, potential.shells)(R, box)
+    neighbors = jax.jit(jm.NeighborSearch.allocate(SYSTEM.R, SYSTEM.box, (True,) * 3, potential.shells))(R, box)
     np.testing.assert_allclose(energy(less, fewer), energy(potential, params), rtol=1e-13)
     swapped, other = potential.restrict(params, (1, 8))
     out = evaluated(swapped, other)
