@@ -119,14 +119,18 @@ def test_atomic_parameters_belong_to_their_atoms_in_blocks_of_any_size():
     potential, params = model(*PARTS["se_e2_a"], aparams=1)
     aparam = np.linspace(-1, 1, 8)[:, None]
     whole, blocks = (
-        jax.jit(jm.evaluate_fn(potential, SYSTEM, block=block))(SYSTEM.R, SYSTEM.box, params, aparam=aparam)
+        jax.jit(jm.site_fn(potential, SYSTEM, "site_energies", block=block))(
+            SYSTEM.R, SYSTEM.box, params, aparam=aparam
+        )
         for block in (8, 3)
     )
-    np.testing.assert_allclose(blocks.energies, whole.energies, 1e-12)
+    np.testing.assert_allclose(blocks, whole, 1e-12)
     order = np.array([6, 1, 4, 3, 2, 5, 0, 7])  # of the same species
     R = SYSTEM.R[order]
-    moved = jax.jit(jm.evaluate_fn(potential, SYSTEM, block=3))(R, SYSTEM.box, params, aparam=aparam[order])
-    np.testing.assert_allclose(moved.energies, whole.energies[order], 1e-12)
+    moved = jax.jit(jm.site_fn(potential, SYSTEM, "site_energies", block=3))(
+        R, SYSTEM.box, params, aparam=aparam[order]
+    )
+    np.testing.assert_allclose(moved, whole[order], 1e-12)
 
 
 def test_parameters_that_do_not_fit_are_refused():
