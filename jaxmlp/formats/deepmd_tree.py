@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import yaml
 
+from jaxmlp.formats import deepmd_hdf5
 from jaxmlp.formats.errors import FormatError
 
 KIND = "a Deep Potential model"
@@ -18,7 +19,6 @@ DEEPEST = 60  # models nest 16 deep
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _INT = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _WORDS = {"null": None, "~": None, "": None, "true": True, "false": False, "True": True, "False": False}
-DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OverflowError)
 
 
 class Entry:
@@ -161,48 +161,29 @@ def _check_depth(path, value: Any) -> None:
 
 
 def _read_hdf5(path) -> Entry:
-    import h5py
-
-    size = Path(path).stat().st_size
-    try:
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get("json")
-            if not isinstance(text, str | bytes) or len(text) > size:
-                raise FormatError(path, None, f"expected {KIND}: an attribute `json` with its description.")
-            tree = _json(path, text, "the attribute `json`")
-            return Entry(path, "", _variables(path, file, tree, "", False, [size]), {})
-    except FormatError:
-        raise
-    except DAMAGED as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FormatError(path, None, f"expected {KIND} in a sound HDF5 file: {reason[:200]}.") from error
+    text, arrays, refused = deepmd_hdf5.read(path, KIND)
+    return Entry(
+        path, "", _variables(path, (arrays, refused), _json(path, text, "the attribute `json`"), "", False), {}
+    )
 
 
-def _variables(path, file, node: Any, where: str, inside: bool, left: list[int]) -> Any:
-    """The tree with the datasets that texts below `@variables` name in their places; `left`: bytes of the file."""
+def _variables(path, file, node: Any, where: str, inside: bool) -> Any:
+    """The tree with the arrays that texts below `@variables` name; `file`: arrays, and why others are refused."""
     if isinstance(node, dict):
         return {
-            k: _variables(path, file, v, f"{where}/{k}".lstrip("/"), inside or k == "@variables", left)
+            k: _variables(path, file, v, f"{where}/{k}".lstrip("/"), inside or k == "@variables")
             for k, v in node.items()
         }
     if isinstance(node, list):
-        return [_variables(path, file, v, f"{where}/{k}", inside, left) for k, v in enumerate(node)]
-    return _dataset(path, file, node, where, left) if inside and isinstance(node, str) else node
-
-
-def _dataset(path, file, name: str, where: str, left: list[int]) -> np.ndarray:
-    import h5py
-
-    key = name.lstrip("/")
-    if "/" in key or not isinstance(file.get(key, getlink=True), h5py.HardLink) or key not in file:
-        raise FormatError(path, None, f"at {where}: expected a dataset of this file, found `{name[:60]}`.")
-    data = file[key]
-    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiu" or data.is_virtual or data.external:
-        raise FormatError(path, None, f"at {where}: expected an array of numbers in this file under `{key[:60]}`.")
-    left[0] -= data.nbytes
-    if left[0] < 0:
-        raise FormatError(path, None, f"at {where}: arrays {data.shape} and before are larger than the file.")
-    return np.asarray(data[()])
+        return [_variables(path, file, v, f"{where}/{k}", inside) for k, v in enumerate(node)]
+    if not (inside and isinstance(node, str)):
+        return node
+    arrays, refused = file
+    name = node.lstrip("/")
+    if name not in arrays:
+        reason = refused.get(name, f"expected a dataset of this file, found the name `{name[:60]}`")
+        raise FormatError(path, None, f"at {where}: {reason}.")
+    return arrays[name]
 
 
 def _arrays(path, node: Any) -> Any:
