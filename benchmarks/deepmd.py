@@ -6,75 +6,42 @@ backend, uncompressed and with its own list, reads the file that jaxmlp writes, 
 of `DEEPMD_PYTHON`. Its compiled operators, which only its own compression needs, are left out.
 """
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
-from common import SHARED, emit, forces_on_a_list, medians, pin, seconds, setup
+from common import emit, forces_on_a_list, medians, pin, rival, seconds, setup
 
 DEEPMD = """
-import importlib.util, json, sys, time, types
+import types
 
 sys.modules["deepmd.pt.cxx_op"] = types.ModuleType("deepmd.pt.cxx_op")
 sys.modules["deepmd.pt.cxx_op"].ENABLE_CUSTOMIZED_OP = False
-if importlib.util.find_spec("e3nn") is None:  # models that are not run here need it
-    class Empty(types.ModuleType):
-        __path__ = []
-        def __getattr__(self, name):
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return type(name, (), {})
-    for name in ("e3nn", "e3nn.o3", "e3nn.nn", "e3nn.math", "e3nn.util", "e3nn.util.jit"):
-        sys.modules[name] = Empty(name)
-import numpy as np
 import torch
 
 torch.set_num_threads(1)
+from deepmd.calculator import DP
 from deepmd.dpmodel.utils.serialization import load_dp_model
-from deepmd.infer import DeepPot
 from deepmd.pt.utils.serialization import deserialize_to_file
 
-folder = sys.argv[1]
-deserialize_to_file(folder + "/m.pth", load_dp_model(folder + "/m.dp"))
-potential = DeepPot(folder + "/m.pth")
-positions, cell, types_ = np.load(folder + "/s.npz").values()
-run = lambda: potential.eval(positions.reshape(1, -1), cell.reshape(1, 9), types_)
-forces, times = run()[1], []
-for _ in range(int(sys.argv[2])):
-    start = time.perf_counter()
-    forces = run()[1]
-    times.append(time.perf_counter() - start)
-np.save(folder + "/forces.npy", forces.reshape(-1, 3))
-print(json.dumps(float(np.median(times))))
+deserialize_to_file(folder + "/m.pth", load_dp_model(arguments[0]))
+atoms.calc = DP(folder + "/m.pth")
 """
 
 
-def water(repeat):
-    """ASE atoms: repeats of a box of liquid water with 192 atoms."""
+def water(side: int):
+    """ASE atoms: side^3 molecules, turned at random, on a grid of the density of the liquid, 0.997 g/cm^3."""
     from ase import Atoms
+    from ase.build import molecule
+    from scipy.spatial.transform import Rotation
 
-    case = np.load(SHARED / "dp" / "cases" / "water_se_e2_a_oneside.npz")
-    atoms = Atoms(case["c00_numbers"], case["c00_positions"], cell=case["c00_cell"], pbc=True) * repeat
-    atoms.rattle(0.02, seed=1)
-    return atoms
-
-
-def deepmd_kit(potential, params, atoms, repeats: int):
-    """Return seconds of an evaluation by deepmd-kit and its forces; None where it does not run."""
-    import jaxmlp as jm
-
-    with tempfile.TemporaryDirectory() as folder:
-        jm.save(f"{folder}/m.dp", potential, params)
-        places = np.array([potential.species.index(z) for z in atoms.numbers])
-        np.savez(f"{folder}/s.npz", atoms.positions, np.array(atoms.cell), places)
-        command = [os.environ.get("DEEPMD_PYTHON", sys.executable), "-c", DEEPMD, folder, str(repeats)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            return None
-        return json.loads(done.stdout.splitlines()[-1]), np.load(f"{folder}/forces.npy")
+    rng = np.random.default_rng(1)
+    spacing = 3.105
+    one = molecule("H2O")
+    grid = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 1, 3) * spacing
+    turned = Rotation.random(side**3, rng).as_matrix() @ (one.positions - one.positions[0]).T
+    places = grid + turned.transpose(0, 2, 1) + rng.normal(scale=0.1, size=(side**3, 1, 3))
+    return Atoms(list(one.numbers) * side**3, places.reshape(-1, 3), cell=[side * spacing] * 3, pbc=True)
 
 
 def main(quick: bool = False) -> None:
@@ -84,13 +51,16 @@ def main(quick: bool = False) -> None:
     from jaxmlp.potentials.deepmd import deep_potential, statistics
 
     rows = []
+    folder = tempfile.TemporaryDirectory()
     for one_side in (True, False):
         potential = deep_potential((8, 1), 6.0, sel=(46, 92), one_side=one_side)
         params = potential.init(jax.random.key(0))
-        params = statistics(potential, params, [jm.System.from_ase(water((1, 1, 1)))])
+        params = statistics(potential, params, [jm.System.from_ase(water(5))])
         series = potential.compress(params)
-        for repeat in ((1, 1, 1),) if quick else ((2, 2, 1), (2, 2, 2)):
-            atoms = water(repeat)
+        path = f"{folder.name}/{one_side}.dp"
+        jm.save(path, potential, params)
+        for side in (4,) if quick else (6, 8):
+            atoms = water(side)
             n = len(atoms)
             functions, firsts, slots = {}, {}, 0
             for code, loaded in {"jaxmlp": (potential, params), "jaxmlp, compressed": series}.items():
@@ -98,7 +68,7 @@ def main(quick: bool = False) -> None:
                 firsts[code] = seconds(functions[code])
             times = medians(functions, 3 if quick else 5)
             forces = functions["jaxmlp"]()[1]
-            found = deepmd_kit(potential, params, atoms, 1 if quick else 3)
+            found = rival("DEEPMD_PYTHON", DEEPMD, atoms, path)
             name = f"water, networks of {'the neighbour' if one_side else 'both'}"
             for code, t in times.items():
                 rows.append({

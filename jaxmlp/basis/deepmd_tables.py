@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.basis.series import coefficients, nodes
+
 
 @dataclass(frozen=True)
 class Chebyshev:
@@ -66,7 +68,7 @@ class Chebyshev:
 
     def coefficients(self, values: np.ndarray) -> np.ndarray:
         """Return (..., size + 1, F): the series of functions given at `nodes`, (..., nodes, F), and end slopes."""
-        c = _series(values)[..., : self.size, :]
+        c = coefficients(values)[..., : self.size, :]
         slope = (np.arange(self.size) ** 2)[:, None] * self.last_slope
         return np.concatenate([c, np.sum(c * slope, axis=-2, keepdims=True)], axis=-2)
 
@@ -89,20 +91,6 @@ def _polynomials_jvp(size, primals, tangents):
     return _polynomials(z, size), [jnp.zeros_like(z), *(k * u[k - 1] * dz for k in range(1, size))]
 
 
-def nodes(size: int) -> np.ndarray:
-    """Return the zeros of T_size."""
-    return np.cos(np.pi * (np.arange(size) + 0.5) / size)
-
-
-def _series(values: np.ndarray) -> np.ndarray:
-    """Chebyshev coefficients (..., n, F) of functions (..., n, F) given at the zeros of T_n."""
-    n = values.shape[-2]
-    angle = np.pi * (np.arange(n) + 0.5) / n
-    transform = 2.0 / n * np.cos(np.arange(n)[:, None] * angle)
-    transform[0] /= 2
-    return transform @ values
-
-
 def tabulate(
     function: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     low: float,
@@ -123,7 +111,7 @@ def tabulate(
     for bend in (1e3, 2.0, 0.7, 0.3, 0.1):
         trial = Chebyshev(largest, low, high, bend * (high - low))
         values = function(trial.inverse(nodes(largest)))[0]
-        c = np.abs(_series(values))
+        c = np.abs(coefficients(values))
         lost = np.cumsum(c[:, ::-1], axis=1)[:, ::-1].max(axis=(0, 2)) / np.abs(values).max()
         if lost[-1] < tolerance:
             choices.append((max(int(np.argmax(lost < tolerance)), 2), trial.bend, values))

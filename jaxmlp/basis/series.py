@@ -40,6 +40,19 @@ class Series:
         )
 
 
+def nodes(count: int) -> np.ndarray:
+    """Return the zeros of T_count, falling."""
+    return np.cos(np.pi * (np.arange(count) + 0.5) / count)
+
+
+def coefficients(values: np.ndarray) -> np.ndarray:
+    """Return the Chebyshev coefficients (..., n, F) of functions given at `nodes(n)`, (..., n, F)."""
+    n = values.shape[-2]
+    transform = 2.0 / n * np.cos(np.arange(n)[:, None] * (np.pi * (np.arange(n) + 0.5) / n))
+    transform[0] /= 2
+    return transform @ values
+
+
 def fit(function: Callable[[np.ndarray], np.ndarray], edges: tuple[float, ...]) -> Series:
     """Return the series of smooth functions, to their rounding errors.
 
@@ -53,13 +66,9 @@ def fit(function: Callable[[np.ndarray], np.ndarray], edges: tuple[float, ...]) 
     Raises:
         ValueError: the coefficients do not fall: the functions are too sharp for their piece.
     """
-    angle = np.pi * (np.arange(NODES) + 0.5) / NODES
-    cosines = np.cos(np.outer(np.arange(NODES), angle))
     pieces = []
     for low, high in pairwise(edges):
-        values = function(0.5 * (low + high) + 0.5 * (high - low) * np.cos(angle))
-        c = 2.0 / NODES * cosines @ values
-        c[0] /= 2
+        c = coefficients(function(0.5 * (low + high) + 0.5 * (high - low) * nodes(NODES)))
         size = np.max(np.abs(c), axis=1)
         noise = max(3 * size[-NODES // 4 :].max(), ROUNDING * size.max())
         if noise > 1e-7 * size.max():
@@ -78,7 +87,7 @@ def evaluate(series: Series, x: Array) -> Array:
     The derivative is that of the series inside, for which no polynomial has to be differentiated: one more product of
     matrices, where plain reverse mode goes through the recursion backwards and takes four times longer.
     """
-    total = None
+    total: Array | float = 0.0
     last = len(series.pieces) - 1
     for k, c in enumerate(series.pieces):
         low, high = series.edges[k : k + 2]
@@ -88,8 +97,8 @@ def evaluate(series: Series, x: Array) -> Array:
         if last:
             inside = (x >= low if k else True) & (x < high if k < last else True)
             values = jnp.where(inside, values, 0.0)
-        total = values if total is None else total + values
-    return total
+        total = total + values if k else values
+    return jnp.asarray(total)
 
 
 def _polynomials(t: Array, count: int) -> Array:
