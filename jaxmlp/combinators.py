@@ -55,6 +55,25 @@ class Composite(Potential):
     def block(self):  # type: ignore[override]
         return min(m.block for m in self.members)
 
+    @property
+    def conditions(self):
+        return tuple(dict.fromkeys(name for m in self.members for name in m.conditions))
+
+    def conditioned(self, params, fparam=None, aparam=None, atoms=None):
+        """Return `params` with frame and atomic parameters in those of the members that take them."""
+        given = {name: x for name, x in (("fparam", fparam), ("aparam", aparam)) if x is not None}
+        for name in given.keys() - set(self.conditions):
+            raise ValueError(f"no member of this {type(self).__name__} has {name}: leave it out.")
+
+        def of(member, p):
+            return member.conditioned(p, **{k: x for k, x in given.items() if k in member.conditions}, atoms=atoms)
+
+        return self._mapped(of, params) if given else params
+
+    def _mapped(self, function, params):
+        """The parameters with function(member, its parameters) in place of every member's."""
+        return tuple(map(function, self.members, params))
+
     def for_system(self, system):
         return replace(self, members=tuple(m.for_system(system) for m in self.members))
 
@@ -96,6 +115,9 @@ class Scaled(Composite):
     def of(cls, factor: float, potential: Potential) -> "Scaled":
         return cls((potential,), factor)
 
+    def _mapped(self, function, params):
+        return function(self.members[0], params)
+
     def site_energies(self, params: Params, graph: Graph) -> Array:
         return self.factor * self.members[0].site_energies(params, graph)
 
@@ -112,6 +134,10 @@ class Scaled(Composite):
 
 class Interpolation(Composite):
     """E = (1 - x) E_a + x E_b; params is {"x": scalar, "a": ..., "b": ...}, so that dE/dx = E_b - E_a is a gradient."""
+
+    def _mapped(self, function, params):
+        a, b = self.members
+        return params | {"a": function(a, params["a"]), "b": function(b, params["b"])}
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
         a, b = self._energies((params["a"], params["b"]), graph)
@@ -151,6 +177,9 @@ class Committee(Composite):
     def stack(params: list[Params]) -> Params:
         """Return the committee's parameters from one pytree per member."""
         return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), *params)
+
+    def _mapped(self, function, params):
+        return jax.vmap(lambda p: function(self.members[0], p))(params)
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
         return jnp.mean(jax.vmap(lambda p: self.members[0].site_energies(p, graph))(params), axis=0)

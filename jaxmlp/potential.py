@@ -64,6 +64,11 @@ class Potential:
         """
         return jax.tree.map(lambda _: None, params)
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Which of "fparam" and "aparam" the energy depends on."""
+        return ()
+
     def conditioned(self, params: Params, fparam=None, aparam=None, atoms: int | None = None) -> Params:
         """Return `params` with other frame parameters `fparam` (P,) and atomic parameters `aparam` (N, P) in them.
 

@@ -82,3 +82,24 @@ def test_members_with_other_elements_are_refused():
         A + Morse((36, 18), 5.0)
     with pytest.raises(ValueError, match="at least one member"):
         jm.Committee.of(A, 0)
+
+
+def test_frame_parameters_reach_the_members_that_have_them():
+    from jaxmlp.potentials.deepmd import deep_potential
+
+    options = {"sel": (30, 30), "neuron": (3, 6), "axis": 2, "nodes": (4,)}
+    hot = deep_potential((18, 36), 5.0, fparams=1, **options)
+    params = hot.init(jax.random.key(0))
+    at = lambda potential, p, **given: jm.energy_fn(potential, SYSTEM)(SYSTEM.R, SYSTEM.box, p, **given)
+    own, plain = (at(hot, params, fparam=x) for x in ([0.7], None))
+    assert abs(own - plain) > 1e-6
+    other = at(A, PA)
+    both = (PA, params)
+    np.testing.assert_allclose(at(A + hot, both, fparam=[0.7]), other + own, rtol=1e-12)
+    np.testing.assert_allclose(at(2.0 * hot, params, fparam=[0.7]), 2 * own, rtol=1e-12)
+    mixed = {"x": jnp.asarray(0.25), "a": PA, "b": params}
+    np.testing.assert_allclose(at(jm.interpolate(A, hot), mixed, fparam=[0.7]), 0.75 * other + 0.25 * own, rtol=1e-12)
+    two = jm.Committee.stack([params, params])
+    np.testing.assert_allclose(at(jm.Committee.of(hot, 2), two, fparam=[0.7]), own, rtol=1e-12)
+    with pytest.raises(ValueError, match="no member of this Sum has aparam"):
+        at(A + hot, both, aparam=[[0.1]])

@@ -146,6 +146,10 @@ class DeepPotential(Potential):
         out = jax.tree.map(lambda _: None, params)
         return out | {"bias": params["bias"], "fitting": (*hidden, only(last, ("w", "b")))}
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return ("fparam",) * (self.fparams > 0) + ("aparam",) * (self.aparams > 0)
+
     def conditioned(self, params: Params, fparam=None, aparam=None, atoms: int | None = None) -> Params:
         """Return `params` with frame and atomic parameters; see `Potential.conditioned`."""
         dtype = params["bias"].dtype

@@ -119,6 +119,10 @@ class DeepZBL(Potential):
         """Return the network's, the table and the biases."""
         return params | {"deep": self.deep.linear_parameters(params["deep"])}
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return self.deep.conditions
+
     def conditioned(self, params: Params, fparam=None, aparam=None, atoms: int | None = None) -> Params:
         """Return `params` with the network's frame and atomic parameters; see `Potential.conditioned`."""
         return params | {"deep": self.deep.conditioned(params["deep"], fparam, aparam, atoms)}
