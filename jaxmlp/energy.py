@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.custom_derivatives import SymbolicZero
 
+from jaxmlp.basis.tangents import along, given
 from jaxmlp.evaluate import (
     DEFAULT,
     Evaluation,
@@ -49,7 +49,6 @@ def _local_energy_jvp(potential, execution, primals, tangents):
     """
     params, R, box, species, neighbors = primals
     d_params, d_R, d_box, _, _ = tangents
-    given = lambda t: t is not None and not isinstance(t, SymbolicZero)
     change = jnp.zeros((), R.dtype)
     if given(d_R) or given(d_box):
         out = evaluate(potential, params, R, box, species, neighbors, execution=execution)
@@ -60,19 +59,9 @@ def _local_energy_jvp(potential, execution, primals, tangents):
             change += jnp.sum(out.box_gradient * d_box)
     else:
         energy = _local_energy(potential, execution, params, R, box, species, neighbors)
-    leaves, tree = jax.tree.flatten(params)
-    moved = [k for k, t in enumerate(tree.flatten_up_to(d_params)) if given(t)]
-    if moved:
-
-        def of(*moving):
-            full = list(leaves)
-            for k, x in zip(moved, moving):
-                full[k] = x
-            return jnp.sum(local_energies(potential, tree.unflatten(full), R, box, species, neighbors, execution))
-
-        directions = tree.flatten_up_to(d_params)
-        change += jax.jvp(of, tuple(leaves[k] for k in moved), tuple(directions[k] for k in moved))[1]
-    return energy, change
+    of = lambda params: jnp.sum(local_energies(potential, params, R, box, species, neighbors, execution))
+    more = along(of, params, d_params)
+    return energy, change if more is None else change + more
 
 
 def total_energy(

@@ -308,6 +308,8 @@ CASES: dict[str, Callable[[], Case]] = {
 
 # These differ from another in a detail of their energies; the laws that cost most take that other.
 VARIANTS = {
+    "deepmd-compressed",
+    "deepmd-zbl",
     "gap-turbo",
     "lennard-jones-truncated",
     "nep3-five-body",

@@ -111,6 +111,7 @@ def test_the_order_of_atoms_does_not_matter(subject):
     close(permuted.forces, subject.out.forces[order], scale=np.abs(subject.out.forces).max())
 
 
+@costly
 def test_a_supercell_is_the_sum_of_its_cells(subject):
     if subject.case.labelled:
         pytest.skip(LABELLED)
@@ -121,6 +122,7 @@ def test_a_supercell_is_the_sum_of_its_cells(subject):
     close(energy, 2 * subject.E)
 
 
+@costly
 def test_more_padding_changes_nothing(subject):
     generous = replace(
         subject.search,
@@ -233,6 +235,7 @@ def test_the_energy_is_linear_in_the_linear_parameters(subject):
     close(at(3.0) - subject.E, 3 * change, scale=max(1.0, np.abs(change)))
 
 
+@costly
 def test_vmap_is_a_loop(subject):
     Rs = jnp.stack([subject.R, subject.R + 0.02 * subject.v])
     batched = jax.jit(jax.vmap(subject.near))(Rs)

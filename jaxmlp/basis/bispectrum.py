@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from jaxmlp.basis.hypersphere import FOLDS, points
+from jaxmlp.basis.tangents import given
 
 matmul = partial(jnp.matmul, precision="highest")
 
@@ -96,9 +97,9 @@ def _weighted_invariants_jvp(tables, primals, tangents):
     slope = _slope(tables, c, weights)
     value = _value(c, slope)
     out = jnp.zeros_like(value)
-    if not isinstance(dc, jax.custom_derivatives.SymbolicZero):
+    if given(dc):
         out = out + jnp.sum(slope * dc, axis=(1, 2))
-    if not isinstance(dweights, jax.custom_derivatives.SymbolicZero):
+    if given(dweights):
         out = out + jnp.sum(invariants(tables, c) * dweights, axis=1)
     return value, out
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.custom_derivatives import SymbolicZero
+
+from jaxmlp.basis.tangents import given
 
 KINDS = ("ard_se", "dot_product", "pp")
 
@@ -181,7 +182,6 @@ def _weighted_jvp(primals, tangents):
     """
     u, v, C = primals
     du, dv, dC = tangents
-    given = lambda t: not isinstance(t, SymbolicZero)
     if any(map(given, du)):
         rows = [C, *(C * v[:, q] for q in range(len(u)))]
         sums = _weighted(u, v, jnp.concatenate(rows)).reshape(len(rows), len(C), *u[0].shape)

@@ -10,6 +10,8 @@ from jaxmlp.basis.edges import length
 from jaxmlp.basis.species import one_hot, pair_values
 from jaxmlp.neighbors.graph import Graph
 
+Pairs = tuple[tuple[int, int], ...]
+
 
 class Environment(NamedTuple):
     """Normalised environment matrix of n atoms.
@@ -38,31 +40,23 @@ def switch(r: Array, inner: float, cutoff: float) -> Array:
     return v**3 * (10.0 - v * (15.0 - 6.0 * v))
 
 
-def environment(
-    graph: Graph,
-    *,
-    cutoff: float,
-    inner: float,
-    protection: float,
-    sel: tuple[int, ...],
-    total: int,
-    removed: tuple[tuple[int, int], ...],
-    davg: Array,
-    dstd: Array,
-) -> Environment:
+def environment(part, params: dict[str, Array], graph: Graph, total: int, removed: Pairs) -> Environment:
     """Return the environment matrix of the slots of a graph; those outside have the values of an empty slot.
 
     Zhang et al., NeurIPS 2018 (arXiv:1805.09003), with the switch of deepmd-kit. An empty slot has the row
     (-davg / dstd_r, 0, 0, 0), which neighbours approach at the cutoff.
 
     Args:
-        cutoff, inner, protection: Å.
-        sel: slots of every species, or one number for all together.
+        part: a descriptor with `cutoff`, `inner` and `protection` (Å), and `sel`, slots of every species, or one number
+            for all together.
+        params: "davg" (S, S), mean of the radial column for centre and neighbour species, (S, 1) for all neighbours
+            alike; "dstd" (S, S, 2) or (S, 1, 2), standard deviations of the radial and angular columns.
         total: the `total` nearest neighbours are kept before those of each species are counted.
         removed: pairs of species whose edges leave their slots empty.
-        davg: (S, S) mean of the radial column for centre and neighbour species; (S, 1) for all neighbours alike.
-        dstd: (S, S, 2) or (S, 1, 2) standard deviations of the radial and angular columns.
     """
+    davg, dstd = params["davg"], params["dstd"]
+    sel = part.sel if isinstance(part.sel, tuple) else (part.sel,)
+    cutoff, inner = part.cutoff, part.inner
     r = length(*graph.planes)
     inside = kept(r < cutoff, r, graph.neighbor_species, sel, total)
     if removed:
@@ -73,7 +67,7 @@ def environment(
         counts = jnp.sum(one_hot(graph.neighbor_species, len(sel), 1, jnp.int32), axis=2, where=inside[:, None])
     empty = (jnp.asarray(np.array(sel), counts.dtype) - counts).astype(r.dtype)
     w = switch(r, inner, cutoff)
-    inverse = 1.0 / (r + protection)
+    inverse = 1.0 / (r + part.protection)
     theirs = graph.neighbor_species if davg.shape[1] > 1 else jnp.zeros_like(graph.neighbor_species)
     pick = lambda table: table[graph.species] if table.shape[1] == 1 else pair_values(table, graph.species, theirs)
     s = (w * inverse - pick(davg)) / pick(dstd[..., 0])

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.custom_derivatives import SymbolicZero
+
+from jaxmlp.basis.tangents import along, given
 
 matmul = partial(jnp.matmul, precision="highest")
 Layers = Any  # a tuple of {"w": (..., in, out), "b": (..., out), "idt": (..., out)}, the last two where they exist
@@ -158,27 +159,20 @@ def _taylor(network, order, layers, s, key, extra) -> tuple[Array, ...]:
 def _taylor_jvp(network, order, primals, tangents):
     layers, s, key, extra = primals
     d_layers, ds, _, d_extra = tangents
-    given = lambda t: t is not None and not isinstance(t, SymbolicZero)
     if given(ds):
         *values, last = _taylor(network, order + 1, layers, s, key, extra)
         change = [d * ds[:, None] for d in (*values[1:], last)]
     else:
         values = list(_taylor(network, order, layers, s, key, extra))
         change = [jnp.zeros_like(v) for v in values]
-    leaves, tree = jax.tree.flatten((layers, extra))
-    directions = tree.flatten_up_to((d_layers, d_extra))
-    moved = [k for k, t in enumerate(directions) if given(t)]
-    if moved:
 
-        def of(*moving):
-            full = list(leaves)
-            for k, x in zip(moved, moving):
-                full[k] = x
-            layers, extra = tree.unflatten(full)
-            rows = (s,) if extra is None else (s, extra)
-            return _by_key(partial(_derivatives, network, order), layers, key, rows, TILE)
+    def of(parameters):
+        layers, extra = parameters
+        rows = (s,) if extra is None else (s, extra)
+        return _by_key(partial(_derivatives, network, order), layers, key, rows, TILE)
 
-        more = jax.jvp(of, tuple(leaves[k] for k in moved), tuple(directions[k] for k in moved))[1]
+    more = along(of, (layers, extra), (d_layers, d_extra))
+    if more is not None:
         change = [a + b for a, b in zip(change, more)]
     return tuple(values), tuple(change)
 
@@ -192,7 +186,6 @@ def _scalar(network, tile, layers, key, x) -> Array:
 def _scalar_jvp(network, tile, primals, tangents):
     layers, key, x = primals
     d_layers, _, dx = tangents
-    given = lambda t: t is not None and not isinstance(t, SymbolicZero)
 
     def with_slope(p, x):
         y, back = jax.vjp(lambda x: network(p, x)[:, 0], x)
@@ -204,18 +197,9 @@ def _scalar_jvp(network, tile, primals, tangents):
         change = change + jnp.sum(slope * dx, axis=1)
     else:
         y = _scalar(network, tile, layers, key, x)
-    leaves, tree = jax.tree.flatten(layers)
-    directions = tree.flatten_up_to(d_layers)
-    moved = [k for k, t in enumerate(directions) if given(t)]
-    if moved:
-
-        def of(*moving):
-            full = list(leaves)
-            for k, p in zip(moved, moving):
-                full[k] = p
-            return _by_key(lambda p, x: (network(p, x)[:, 0],), tree.unflatten(full), key, (x,), tile)[0]
-
-        change = change + jax.jvp(of, tuple(leaves[k] for k in moved), tuple(directions[k] for k in moved))[1]
+    more = along(lambda p: _by_key(lambda p, x: (network(p, x)[:, 0],), p, key, (x,), tile)[0], layers, d_layers)
+    if more is not None:
+        change = change + more
     return y, change
 
 

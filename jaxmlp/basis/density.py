@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.custom_derivatives import SymbolicZero
 
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import harmonic_levels
 from jaxmlp.basis.neighbor_pairs import materialised
 from jaxmlp.basis.series import Series, evaluate
+from jaxmlp.basis.tangents import along, given
 
 matmul = partial(jnp.matmul, precision="highest")
 
@@ -110,22 +110,15 @@ def function_of_spectrum(function: Callable[..., Array], layout: Spectrum, X: li
 def _function_of_spectrum_jvp(function, layout, primals, tangents):
     (X, args), (dX, dargs) = primals, tangents
     p = power_spectrum(layout, X)
-    change = jnp.zeros(len(p), p.dtype)
-    if any(not isinstance(t, SymbolicZero) for t in jax.tree.leaves(dargs, is_leaf=_is_zero)):
-        full = jax.tree.map(lambda t, x: jnp.zeros_like(x) if _is_zero(t) else t, dargs, args, is_leaf=_is_zero)
-        out, change = jax.jvp(lambda args: function(p, args), (args,), (full,))
-    else:
-        out = function(p, args)
-    if any(not isinstance(t, SymbolicZero) for t in dX):
+    out = function(p, args)
+    more = along(lambda args: function(p, args), args, dargs)
+    change = jnp.zeros_like(out) if more is None else more
+    if any(map(given, dX)):
         slope = jax.grad(lambda p: jnp.sum(function(p, args)))(p)
         for x, dx, w in zip(X, dX, _matrices(layout, slope), strict=True):
-            if not isinstance(dx, SymbolicZero):
+            if given(dx):
                 change = change + jnp.sum(matmul(w, x) * dx, axis=(1, 2))
     return out, change
-
-
-def _is_zero(t) -> bool:
-    return isinstance(t, SymbolicZero)
 
 
 def _matrices(layout: Spectrum, slope: Array) -> list[Array]:

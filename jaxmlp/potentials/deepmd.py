@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.basis.deepmd_environment import environment
 from jaxmlp.basis.deepmd_networks import DeepNetwork, embedding, fitting
 from jaxmlp.basis.species import subset
 from jaxmlp.evaluate import full_graph
@@ -331,7 +332,7 @@ class _Moments:
             x = np.asarray(part(unit, graph, total, removed))
             first, second, slots = x, x**2, 1
         else:
-            env = part.environment(unit, graph, total, removed)
+            env = environment(part, unit, graph, total, removed)
             on = np.asarray(env.inside)
             s = np.where(on, env.s, 0.0)
             a = sum((np.where(on, x, 0.0) ** 2 for x in env.angular), np.zeros_like(s)) / 3

@@ -149,22 +149,8 @@ class SeAtten:
             )
         return params
 
-    def environment(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Environment:
-        """Return the environment matrix, with the model's limit on all neighbours and its removed pairs."""
-        return environment(
-            graph,
-            cutoff=self.cutoff,
-            inner=self.inner,
-            protection=self.protection,
-            sel=(self.sel,),
-            total=total,
-            removed=removed,
-            davg=params["davg"],
-            dstd=params["dstd"],
-        )
-
     def __call__(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Array:
-        env = self.environment(params, graph, total, removed)
+        env = environment(self, params, graph, total, removed)
         on = env.inside & ~among(self.exclude, graph) if self.exclude else env.inside
         R = jnp.stack([jnp.where(on, x, 0.0) for x in (env.s, *env.angular)], axis=1)
         if self.table is None:

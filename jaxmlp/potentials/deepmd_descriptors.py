@@ -82,20 +82,6 @@ class Smooth:
             return params | {"network": self.network.init(key, self.networks, dtype)}
         return params | {"table": jnp.zeros((self.networks, self.table.size + 1, self.network.outputs), dtype)}
 
-    def environment(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Environment:
-        """Return the environment matrix, with the model's limit on all neighbours and its removed pairs."""
-        return environment(
-            graph,
-            cutoff=self.cutoff,
-            inner=self.inner,
-            protection=self.protection,
-            sel=self.sel,
-            total=total,
-            removed=removed,
-            davg=params["davg"],
-            dstd=params["dstd"],
-        )
-
     def key(self, species: Array, neighbor_species: Array) -> Array:
         """The network of an edge."""
         return neighbor_species if self.one_side else species * len(self.sel) + neighbor_species
@@ -232,7 +218,7 @@ class SeE2A(Smooth):
         return self.network.outputs * self.axis
 
     def __call__(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Array:
-        env = self.environment(params, graph, total, removed)
+        env = environment(self, params, graph, total, removed)
         n, m = env.s.shape
         on = self._active(env, graph)
         R = jnp.stack([jnp.where(on, x, 0.0) for x in (env.s, *env.angular)], axis=1)  # (n, 4, M)
@@ -273,7 +259,7 @@ class SeE2R(Smooth):
         return self.network.outputs
 
     def __call__(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Array:
-        env = self.environment(params, graph, total, removed)
+        env = environment(self, params, graph, total, removed)
         n, m = env.s.shape
         on = self._active(env, graph)
         if self.table is None:
@@ -308,7 +294,7 @@ class SeE3(Smooth):
         return self.network.outputs
 
     def __call__(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Array:
-        env = self.environment(params, graph, total, removed)
+        env = environment(self, params, graph, total, removed)
         n, m = env.s.shape
         s = len(self.sel)
         on = self._active(env, graph)
