@@ -308,6 +308,9 @@ CASES: dict[str, Callable[[], Case]] = {
 
 # These differ from another in a detail of their energies; the laws that cost most take that other.
 VARIANTS = {
+    "ani",
+    "nep4-zbl",
+    "ace-from-scratch",
     "deepmd-compressed",
     "deepmd-zbl",
     "gap-turbo",
