@@ -18,6 +18,7 @@ from jax.scipy.special import erf
 from jaxmlp.basis.cutoffs import cosine_transition
 from jaxmlp.basis.edges import length
 from jaxmlp.basis.neighbor_pairs import Pairs
+from jaxmlp.basis.species import is_element, is_pair
 from jaxmlp.neighbors.graph import Graph
 
 # Å; the distance of two neighbours is not differentiated below: a slot paired with itself, and padded slots, are there.
@@ -43,13 +44,6 @@ def check_elements(name: str, elements: tuple[int, ...], count: int) -> None:
     """
     if len(elements) != count or any(not 0 <= z <= 118 for z in elements):
         raise ValueError(f"{name}.elements must be {count} atomic numbers, or 0 for any element; got {elements}.")
-
-
-def is_element(z: int, species: tuple[int, ...], index: Array, dtype) -> Array:
-    """Return 1 where the species `index` into the atomic numbers `species` is z, else 0; 1 everywhere for z = 0."""
-    if z == 0:
-        return jnp.ones(index.shape, dtype)
-    return (index == species.index(z)).astype(dtype) if z in species else jnp.zeros(index.shape, dtype)
 
 
 @dataclass(frozen=True)
@@ -99,13 +93,7 @@ def bonds(descriptor, species: tuple[int, ...], graph: Graph) -> tuple[Array, Ar
     distance = length(*graph.planes)
     r = jnp.where(distance < descriptor.cutoff, distance, descriptor.cutoff)
     f = cosine_transition(r, descriptor.cutoff, descriptor.cutoff_transition_width)
-    first, second = descriptor.elements
-    pairs = [(first, second)] if first == second else [(first, second), (second, first)]
-    match = jnp.zeros_like(r)
-    for mine, theirs in pairs:
-        i = is_element(mine, species, graph.species, r.dtype)
-        match = jnp.maximum(match, i[:, None] * is_element(theirs, species, graph.neighbor_species, r.dtype))
-    return r, f * match
+    return r, f * is_pair(descriptor.elements, species, graph.species, graph.neighbor_species, r.dtype)
 
 
 @dataclass(frozen=True)

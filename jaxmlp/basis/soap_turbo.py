@@ -10,6 +10,7 @@ from jax import Array
 from jaxmlp.basis.density import Expansion, Spectrum
 from jaxmlp.basis.soap import PowerSpectrum
 from jaxmlp.basis.soap_turbo_radial import Overlap, central, expansion
+from jaxmlp.basis.species import check_species
 from jaxmlp.neighbors.graph import Graph
 
 BASES = ("poly3", "poly3gauss")
@@ -72,8 +73,7 @@ class SOAPTurbo(PowerSpectrum):
 
     def __post_init__(self):
         s = len(self.species)
-        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
-            raise ValueError(f"SOAPTurbo.species must be different atomic numbers; got {self.species}.")
+        check_species("SOAPTurbo", self.species)
         for name in PER_SPECIES:
             if len(getattr(self, name)) != s:
                 raise ValueError(f"SOAPTurbo.{name} must have one number for each of {s} species.")

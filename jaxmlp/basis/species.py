@@ -53,6 +53,35 @@ def triplet_values(table: Array, species: Array, neighbor_species: Array) -> Arr
     return out
 
 
+def check_species(name: str, species: tuple[int, ...]) -> None:
+    """Refuse species that are not different atomic numbers.
+
+    Raises:
+        ValueError: naming the class `name` and what came.
+    """
+    if not species or len(set(species)) != len(species) or not all(1 <= z <= 118 for z in species):
+        raise ValueError(f"{name}.species must be different atomic numbers; got {species}.")
+
+
+def is_element(z: int, species: tuple[int, ...], index: Array, dtype) -> Array:
+    """Return 1 where the species `index` into the atomic numbers `species` is z, else 0; 1 everywhere for z = 0."""
+    if z == 0:
+        return jnp.ones(index.shape, dtype)
+    return (index == species.index(z)).astype(dtype) if z in species else jnp.zeros(index.shape, dtype)
+
+
+def is_pair(elements: tuple[int, int], species: tuple[int, ...], own: Array, theirs: Array, dtype) -> Array:
+    """Return 1 for edges (n, M) between the two elements, in either order, else 0; 0 stands for any element.
+
+    Args:
+        species: atomic numbers that the indices `own` (n,) and `theirs` (n, M) stand for.
+    """
+    match = jnp.zeros(theirs.shape, dtype)
+    for a, b in {elements, elements[::-1]}:
+        match = jnp.maximum(match, is_element(a, species, own, dtype)[:, None] * is_element(b, species, theirs, dtype))
+    return match
+
+
 def subset(species: tuple[int, ...], wanted: tuple[int, ...]) -> list[int]:
     """Return the positions of the atomic numbers `wanted` in `species`.
 

@@ -17,9 +17,10 @@ from jaxmlp.combinators import Sum
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.formats.gap_strings import Arguments, descriptors
 from jaxmlp.formats.gap_write import save
-from jaxmlp.formats.gap_xml import Element, as_float, read, recognise
+from jaxmlp.formats.gap_xml import Element, read, recognise
 from jaxmlp.formats.glue import read_glue
 from jaxmlp.formats.lammps_triplets import atomic_number
+from jaxmlp.formats.text import as_float
 from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials.gap import GAP, GAPTerm
 

@@ -13,8 +13,7 @@ from typing import NoReturn
 from jaxmlp.basis.gap_clusters import Angle3b, Distance2b, DistanceNb
 from jaxmlp.basis.soap import SOAP
 from jaxmlp.basis.soap_turbo import SOAPTurbo
-from jaxmlp.formats.gap_xml import as_float
-from jaxmlp.formats.text import TextReader
+from jaxmlp.formats.text import TextReader, as_float
 
 # QUIP's defaults and formulas changed with these versions of the code.
 DEGREES_WEIGHED = 1423143769

@@ -1,7 +1,6 @@
 """XML files as small trees, every element with its line; what could reach outside the file is refused."""
 
 import math
-import re
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -11,10 +10,9 @@ from xml.parsers import expat
 import numpy as np
 
 from jaxmlp.formats.errors import FormatError
+from jaxmlp.formats.text import INTEGER, as_float
 
 DEEPEST = 32  # elements inside each other; gap.xml has 6
-_FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?", re.ASCII)
-_INT = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 class Element:
@@ -62,7 +60,7 @@ class Element:
     def integer(self, name: str, low: int, high: int, default: str | None = None) -> int:
         """Return an attribute as an integer with low <= integer <= high."""
         word = self.word(name, default)
-        if not _INT.fullmatch(word) or not low <= int(word) <= high:
+        if not INTEGER.fullmatch(word) or not low <= int(word) <= high:
             self.refuse(f"{name} as an integer between {low} and {high}, found `{word[:40]}`")
         return int(word)
 
@@ -89,11 +87,6 @@ class Element:
 def recognise(head: bytes, path: str | PathLike) -> bool:
     """XML that names GAP's parameters, or the potential line that GAP's files begin with."""
     return head.lstrip()[:1] == b"<" and any(word in head for word in (b"<GAP_params", b"<gpSparse", b"IP GAP"))
-
-
-def as_float(word: str) -> float:
-    """Return a number as Fortran or C writes it; NaN for anything else."""
-    return float(word.lower().replace("d", "e")) if _FLOAT.fullmatch(word) else math.nan
 
 
 def read(path: str | PathLike, skip: tuple[str, ...] = ()) -> Element:

@@ -12,7 +12,12 @@ import numpy as np
 from jaxmlp.formats.errors import FormatError
 
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?", re.ASCII)
-_INT = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+
+
+def as_float(word: str) -> float:
+    """Return a number as C or Fortran (exponents with d) write it; NaN for anything else."""
+    return float(word.lower().replace("d", "e")) if _FLOAT.fullmatch(word) else math.nan
 
 
 class Words:
@@ -58,7 +63,7 @@ class Words:
     def expect_float(self, k: int, what: str, low: float = -math.inf, high: float = math.inf) -> float:
         """Return word k as a finite number with low <= number <= high."""
         text = self.words[k] if k < len(self.words) else ""
-        value = float(text.lower().replace("d", "e")) if _FLOAT.fullmatch(text) else math.nan
+        value = as_float(text)
         if not (math.isfinite(value) and low <= value <= high):
             between = "" if low == -math.inf and high == math.inf else f" between {low:g} and {high:g}"
             self.refuse(f"{what} as a finite number{between} (word {k + 1})")
@@ -67,7 +72,7 @@ class Words:
     def expect_int(self, k: int, what: str, low: int, high: int) -> int:
         """Return word k as an integer with low <= integer <= high."""
         text = self.words[k] if k < len(self.words) else ""
-        if not _INT.fullmatch(text) or not low <= int(text) <= high:
+        if not INTEGER.fullmatch(text) or not low <= int(text) <= high:
             self.refuse(f"{what} as an integer between {low} and {high} (word {k + 1})")
         return int(text)
 

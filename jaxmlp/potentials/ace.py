@@ -13,7 +13,7 @@ from jaxmlp.basis.cluster import products
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import real_harmonics
 from jaxmlp.basis.radial import FAMILIES, smooth_step, splined
-from jaxmlp.basis.species import by_species, one_hot, pair_table, subset
+from jaxmlp.basis.species import by_species, check_species, one_hot, pair_table, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential, only
 from jaxmlp.potentials.ace_embedding import EMBEDDINGS, core_pair, embed, valid_powers, zbl_pair
@@ -107,8 +107,7 @@ class ACE(Potential):
         members = (self.species, self.bonds, self.embeddings, self.functions, self.n_max, self.l_max, self.inner)
         object.__setattr__(self, "_hash", hash((*members, self.spline)))
         s = len(self.species)
-        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
-            raise ValueError(f"ACE.species must be different atomic numbers; got {self.species}.")
+        check_species("ACE", self.species)
         if len(self.bonds) != s or any(len(row) != s for row in self.bonds):
             raise ValueError(f"ACE.bonds must be one ACEBond for each of {s} x {s} ordered pairs.")
         if len(self.embeddings) != s or len(self.functions) != s:

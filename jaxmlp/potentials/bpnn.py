@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.basis.species import subset
+from jaxmlp.basis.species import check_species, subset
 from jaxmlp.basis.symmetry_functions import ANGULAR, SymmetryFunction, symmetry_functions
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential, only
@@ -120,8 +120,7 @@ class BPNN(Potential):
 
     def __post_init__(self):
         s = len(self.species)
-        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
-            raise ValueError(f"BPNN.species must be different atomic numbers; got {self.species}.")
+        check_species("BPNN", self.species)
         if not len(self.functions) == len(self.nodes) == len(self.activations) == s or not all(self.functions):
             raise ValueError(f"BPNN needs symmetry functions, nodes and activations for each of {s} species.")
         for n, a in zip(self.nodes, self.activations, strict=True):

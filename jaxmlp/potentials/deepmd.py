@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxmlp.basis.deepmd_environment import environment
 from jaxmlp.basis.deepmd_networks import DeepNetwork, embedding, fitting
-from jaxmlp.basis.species import subset
+from jaxmlp.basis.species import check_species, subset
 from jaxmlp.evaluate import full_graph
 from jaxmlp.neighbors import NeighborSearch
 from jaxmlp.neighbors.graph import Graph
@@ -65,8 +65,7 @@ class DeepPotential(Potential):
 
     def __post_init__(self):
         s = len(self.species)
-        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
-            raise ValueError(f"DeepPotential.species must be different atomic numbers; got {self.species}.")
+        check_species("DeepPotential", self.species)
         if not self.parts:
             raise ValueError("DeepPotential needs at least one descriptor.")
         for part in self.parts:

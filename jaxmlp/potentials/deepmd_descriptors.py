@@ -106,6 +106,12 @@ class Smooth:
     def _active(self, env: Environment, graph: Graph) -> Array:
         return env.inside & ~among(self.exclude, graph) if self.exclude else env.inside
 
+    def _embedded(self, params: Params, graph: Graph, env: Environment, on: Array) -> Array:
+        """G (n, M, F) of every edge, each through its network; arbitrary where not `on`."""
+        key = jnp.where(on, self.key(graph.species[:, None], graph.neighbor_species), self.networks)
+        G = embed(self.network, params["network"], env.s.reshape(-1), key.reshape(-1))
+        return G.reshape(*on.shape, -1)
+
     def _by_network(self, params: Params, moments: Array, species: Array) -> Array:
         """sum_(t, k) C[t_i, t][k, f] moments[i, k, t, c] as (n, F, C); moments (n, K, S, C)."""
         n, k, s, c = moments.shape
@@ -219,13 +225,10 @@ class SeE2A(Smooth):
 
     def __call__(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Array:
         env = environment(self, params, graph, total, removed)
-        n, m = env.s.shape
         on = self._active(env, graph)
         R = jnp.stack([jnp.where(on, x, 0.0) for x in (env.s, *env.angular)], axis=1)  # (n, 4, M)
         if self.table is None:
-            key = jnp.where(on, self.key(graph.species[:, None], graph.neighbor_species), self.networks)
-            G = embed(self.network, params["network"], env.s.reshape(-1), key.reshape(-1))
-            T = einsum("nmf,ncm->nfc", G.reshape(n, m, -1), R)
+            T = einsum("nmf,ncm->nfc", self._embedded(params, graph, env, on), R)
         else:
             T = self._by_network(params, density(self.table, env.s, R, graph, len(self.sel)), graph.species)
         T = T.at[:, :, 0].add(self._all_empty(params, env, graph.species))
@@ -260,11 +263,9 @@ class SeE2R(Smooth):
 
     def __call__(self, params: Params, graph: Graph, total: int, removed: Pairs) -> Array:
         env = environment(self, params, graph, total, removed)
-        n, m = env.s.shape
         on = self._active(env, graph)
         if self.table is None:
-            key = jnp.where(on, self.key(graph.species[:, None], graph.neighbor_species), self.networks)
-            G = embed(self.network, params["network"], env.s.reshape(-1), key.reshape(-1)).reshape(n, m, -1)
+            G = self._embedded(params, graph, env, on)
             D = einsum("nmf,nm->nf", G, on.astype(G.dtype))
         else:
             R = on.astype(env.s.dtype)[:, None]

@@ -13,10 +13,10 @@ from jax import Array
 
 from jaxmlp.basis.covariance import Covariance
 from jaxmlp.basis.density import function_of_spectrum
-from jaxmlp.basis.gap_clusters import Angle3b, Distance2b, DistanceNb, is_element
+from jaxmlp.basis.gap_clusters import Angle3b, Distance2b, DistanceNb
 from jaxmlp.basis.soap import SOAP, PowerSpectrum
 from jaxmlp.basis.soap_turbo import SOAPTurbo
-from jaxmlp.basis.species import subset
+from jaxmlp.basis.species import check_species, is_element, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential, only
 from jaxmlp.potentials.gap_sparse import sparse_points
@@ -80,9 +80,7 @@ class GAP(Potential):
     block: ClassVar[int] = 64
 
     def __post_init__(self):
-        s = len(self.species)
-        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
-            raise ValueError(f"GAP.species must be different atomic numbers; got {self.species}.")
+        check_species("GAP", self.species)
         unknown = set().union(*(t.elements for t in self.processes)) - set(self.species)
         if unknown:
             raise ValueError(f"GAP.processes must be of the elements {self.species}; got {sorted(unknown)} too.")

@@ -9,8 +9,7 @@ from jax import Array
 from scipy.interpolate import CubicSpline
 
 from jaxmlp.basis.edges import length
-from jaxmlp.basis.gap_clusters import is_element
-from jaxmlp.basis.species import subset
+from jaxmlp.basis.species import is_pair, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
 
@@ -52,11 +51,8 @@ class Glue(Potential):
     def site_energies(self, params: Params, graph: Graph) -> Array:
         distance = length(*graph.planes)
         total = jnp.zeros_like(distance)
-        for (a, b), cutoff, p in zip(self.pairs, self.cutoffs, params, strict=True):
-            match = jnp.zeros_like(distance)
-            for mine, theirs in {(a, b), (b, a)}:
-                i = is_element(mine, self.species, graph.species, distance.dtype)
-                match += i[:, None] * is_element(theirs, self.species, graph.neighbor_species, distance.dtype)
+        for pair, cutoff, p in zip(self.pairs, self.cutoffs, params, strict=True):
+            match = is_pair(pair, self.species, graph.species, graph.neighbor_species, distance.dtype)
             inside = distance < cutoff
             r = jnp.where(inside, distance, 0.5 * cutoff)
             k = jnp.searchsorted(p["knots"], r, side="right")

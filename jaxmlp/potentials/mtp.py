@@ -11,7 +11,7 @@ from jax import Array
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.moment_levels import LEVELS, level_moments
 from jaxmlp.basis.moments import Moments, basic_moments, scalars, weighted_scalars
-from jaxmlp.basis.species import subset
+from jaxmlp.basis.species import check_species, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential, only
 from jaxmlp.potentials.mtp_grade import coefficient_gradients, configuration_grade, grade
@@ -56,9 +56,7 @@ class MTP(Potential):
     block: ClassVar[int] = 32
 
     def __post_init__(self):
-        s = len(self.species)
-        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
-            raise ValueError(f"MTP.species must be different atomic numbers; got {self.species}.")
+        check_species("MTP", self.species)
         if not 0 <= self.inner < self.cutoff < float("inf"):
             raise ValueError(f"MTP needs 0 <= inner < cutoff, in Å; got inner={self.inner}, cutoff={self.cutoff}.")
         if not 1 <= self.radial_size <= 1000:

@@ -11,7 +11,7 @@ from jax import Array
 from jaxmlp.basis.chebyshev import chebyshev_cosine, to_chebyshev
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import real_harmonics
-from jaxmlp.basis.species import by_species, pair_table
+from jaxmlp.basis.species import by_species, check_species, pair_table
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials import nep_descriptor as descriptor
@@ -69,8 +69,7 @@ class NEP(Potential):
 
     def __post_init__(self):
         name, s = type(self).__name__, len(self.species)
-        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
-            raise ValueError(f"{name}.species must be different atomic numbers; got {self.species}.")
+        check_species(name, self.species)
         if self.version not in (2, 3, 4, 5):
             raise ValueError(f"{name}.version must be 2, 3, 4 or 5; got {self.version}.")
         for field in ("radial_cutoffs", "angular_cutoffs"):

@@ -14,7 +14,7 @@ from jaxmlp.basis.bispectrum import Bispectrum, function_of_invariants, invarian
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import harmonic_levels
 from jaxmlp.basis.hypersphere import radial_mixing
-from jaxmlp.basis.species import one_hot, pair_table, subset
+from jaxmlp.basis.species import check_species, one_hot, pair_table, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential, only
 
@@ -82,8 +82,7 @@ class SNAP(Potential):
         s = len(self.species)
         if not self.radii:
             object.__setattr__(self, "radii", (0.5,) * s)
-        if s == 0 or len(set(self.species)) != s or not all(1 <= z <= 118 for z in self.species):
-            raise ValueError(f"SNAP.species must be different atomic numbers; got {self.species}.")
+        check_species("SNAP", self.species)
         if len(self.radii) != s or not all(0 < r < 100 for r in self.radii):
             raise ValueError(f"SNAP.radii must be {s} positive distances in Å, one for each species; got {self.radii}.")
         if not 0 < self.rcutfac < 1000 or not 0 <= self.twojmax <= LARGEST:
