@@ -13,13 +13,13 @@ from jaxmlp.derivatives import (
     virial,
 )
 from jaxmlp.descriptors import descriptor_fn
-from jaxmlp.energy import energy_fn, evaluate_fn, prepare, site_fn, total_energy
+from jaxmlp.energy import energy_fn, evaluate_fn, heat_flux_fn, prepare, site_fn, total_energy
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
 from jaxmlp.formats.detect import load, save
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.minimize import minimize
 from jaxmlp.neighbors import Graph, Neighbors, NeighborSearch
-from jaxmlp.potential import Potential, merge
+from jaxmlp.potential import MessagePassing, Potential, merge
 from jaxmlp.system import System
 
 __version__ = "0.1.0"
@@ -31,6 +31,7 @@ __all__ = [
     "FormatError",
     "Graph",
     "Interpolation",
+    "MessagePassing",
     "NeighborSearch",
     "Neighbors",
     "Potential",
@@ -44,6 +45,7 @@ __all__ = [
     "evaluate_fn",
     "forces",
     "heat_flux",
+    "heat_flux_fn",
     "hessian",
     "hvp",
     "interpolate",

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxmlp.basis.tangents import along, given
+from jaxmlp.derivatives import heat_flux
 from jaxmlp.evaluate import (
     DEFAULT,
     Evaluation,
@@ -17,11 +18,13 @@ from jaxmlp.evaluate import (
     _site_energies,
     evaluate,
     full_graph,
-    local_energies,
+    in_rows,
     map_rows,
+    row_energies,
 )
+from jaxmlp.message_passing import parameter_gradient, potential_flux
 from jaxmlp.neighbors.search import Neighbors, NeighborSearch
-from jaxmlp.potential import Params, Potential
+from jaxmlp.potential import MessagePassing, Params, Potential
 from jaxmlp.system import System, species_index
 
 SITE_QUANTITIES = (
@@ -36,12 +39,12 @@ class EnergyFn(Protocol):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _local_energy(potential, execution, params, R, box, species, neighbors) -> Array:
-    return jnp.sum(local_energies(potential, params, R, box, species, neighbors, execution))
+def _row_energy(potential, execution, params, R, box, species, neighbors) -> Array:
+    return jnp.sum(row_energies(potential, params, R, box, species, neighbors, execution))
 
 
-@partial(_local_energy.defjvp, symbolic_zeros=True)
-def _local_energy_jvp(potential, execution, primals, tangents):
+@partial(_row_energy.defjvp, symbolic_zeros=True)
+def _row_energy_jvp(potential, execution, primals, tangents):
     """dE = -F . dR + dE/dbox : dbox + dE/dparams . dparams, with F from the blocked evaluation.
 
     This makes `jax.grad(energy)` as fast and as frugal as `evaluate`. The rule is made of differentiable operations, so
@@ -58,10 +61,17 @@ def _local_energy_jvp(potential, execution, primals, tangents):
         if given(d_box):
             change += jnp.sum(out.box_gradient * d_box)
     else:
-        energy = _local_energy(potential, execution, params, R, box, species, neighbors)
-    of = lambda params: jnp.sum(local_energies(potential, params, R, box, species, neighbors, execution))
-    more = along(of, params, d_params)
-    return energy, change if more is None else change + more
+        energy = _row_energy(potential, execution, params, R, box, species, neighbors)
+    if potential.local:
+        of = lambda params: jnp.sum(row_energies(potential, params, R, box, species, neighbors, execution))
+        more = along(of, params, d_params)
+        return energy, change if more is None else change + more
+    moved = [k for k, t in enumerate(jax.tree.structure(params).flatten_up_to(d_params)) if given(t)]
+    if moved:
+        gradient = jax.tree.leaves(parameter_gradient(potential, params, R, box, species, neighbors, execution))
+        tangents = jax.tree.structure(params).flatten_up_to(d_params)
+        change += sum(jnp.sum(gradient[k] * tangents[k]) for k in moved).astype(R.dtype)
+    return energy, change
 
 
 def total_energy(
@@ -80,8 +90,8 @@ def total_energy(
     """
     energy = jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(R.dtype)
     for term, p in potential.terms(params):
-        if term.local:
-            energy += _local_energy(term, execution, p, R, box, species, neighbors)
+        if in_rows(term):
+            energy += _row_energy(term, execution, p, R, box, species, neighbors)
         else:
             graph = full_graph(term, R, box, species, neighbors)
             energy += jnp.sum(_site_energies(term, p, graph, execution))
@@ -181,6 +191,54 @@ def evaluate_fn(
         return evaluate(reduced, p, R, box, jnp.asarray(species), search(R, box), execution=execution)
 
     return run
+
+
+def heat_flux_fn(
+    potential: Potential,
+    system: System,
+    *,
+    skin: float = 0.0,
+    headroom: float = 0.1,
+    precision: str | None = None,
+    block: int | None = None,
+) -> Callable[..., Array]:
+    """Return the pure function flux(R, box, params, velocities, masses=None) -> J (3,).
+
+    J = sum_i v_i E_i + sum_i sum_k (r_i - r_k) (dE_i/dr_k . v_k), in eV times the unit of `velocities`, over all atoms
+    i of the system and all images k that their energies depend on: d/dt sum_i r_i E_i of an open system. For local
+    potentials it is that of `heat_flux`; for message-passing ones the sum reaches over their whole receptive field, as
+    in Langer et al., PRB 108, L100302 (2023), whatever the size of the cell. With `masses` (N,) amu, E_i includes
+    m v^2/2, for velocities in (eV/amu)^(1/2). Differentiable.
+
+    Args:
+        skin, headroom, precision, block: as for `energy_fn`.
+
+    Raises:
+        ValueError: a part of the potential has site energies that depend on the whole system at once.
+    """
+    execution = Execution(block, precision)
+    search, species, prepared = _prepared(potential, system, skin, headroom)
+
+    def flux(R: Array, box: Array | None, params: Params, velocities: Array, masses: Array | None = None) -> Array:
+        R, v = jnp.asarray(R), jnp.asarray(velocities)
+        box = None if box is None else jnp.asarray(box)
+        reduced, p = prepared(params, None, None)
+        neighbors, index = search(R, box), jnp.asarray(species)
+        kinetic = jnp.zeros_like(R[:, 0]) if masses is None else 0.5 * jnp.asarray(masses) * jnp.sum(v * v, axis=1)
+        J = (kinetic + jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(R.dtype)) @ v
+        for term, q in reduced.terms(p):
+            if isinstance(term, MessagePassing):
+                energies, moments = potential_flux(term, q, R, box, index, neighbors, v, execution)
+                J += energies @ v + moments
+            elif term.local:
+                J += heat_flux(evaluate(term, q, R, box, index, neighbors, execution=execution), v)
+            else:
+                raise ValueError(
+                    f"the heat flux of {type(term).__name__} is not known: it is neither local nor in steps."
+                )
+        return J
+
+    return flux
 
 
 def site_fn(

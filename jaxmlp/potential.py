@@ -103,3 +103,48 @@ class Potential:
         from jaxmlp.combinators import Scaled
 
         return Scaled.of(float(factor), self)
+
+
+class MessagePassing(Potential):
+    """A potential whose atoms carry features that they change, step by step, by looking at those of their neighbours.
+
+    A step sees an atom's own row of the graph, its own features and what its neighbours share; so it is evaluated in
+    blocks of rows, and the backward pass goes through the steps one by one (`jaxmlp.message_passing`). What an atom
+    depends on grows with every step by the cutoff; images of an atom share its features, so that cells smaller than
+    this receptive field need no special care.
+
+    Subclasses define `steps`, how many there are, and `step`.
+    """
+
+    local: ClassVar[bool] = False
+    block: ClassVar[int] = 32
+
+    @property
+    def steps(self) -> int:
+        """Number of steps; the first sees no features, the last returns energies."""
+        raise NotImplementedError(f"{type(self).__name__} defines no steps.")
+
+    def step(self, k: int, params: Params, graph: Graph, own: Any, theirs: Any) -> tuple[Any, Any]:
+        """Return an atom's features after step k, and the part of them that it shares with its neighbours.
+
+        It may use nothing of the graph but the rows: neither `gather` nor R nor box.
+
+        Args:
+            k: 0 ... steps - 1.
+            own: features of the atoms of the graph, a pytree of arrays (n, ...), as the step before returned them; None
+                for k = 0.
+            theirs: what their neighbours share, a pytree of arrays (n, M, ...); those of some atom in padded slots;
+                None for k = 0 and where nothing was shared.
+
+        Returns:
+            features (n, ...) and shared features (n, ...), or None for either. The last step returns the energies (n,)
+            eV and None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no step.")
+
+    def site_energies(self, params: Params, graph: Graph) -> Array:
+        """Return the energy of every atom, (N,) eV, of a graph of the whole system: the steps one after the other."""
+        own = shared = None
+        for k in range(self.steps):
+            own, shared = self.step(k, params, graph, own, graph.gather(shared))
+        return own

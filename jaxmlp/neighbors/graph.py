@@ -10,7 +10,7 @@ from jax import Array
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["species", "planes", "neighbors", "neighbor_species", "mask", "R", "box", "exists", "index"],
+    data_fields=["species", "planes", "neighbors", "neighbor_species", "mask", "R", "box", "exists", "index", "back"],
     meta_fields=["shells"],
 )
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Graph:
             sums over all atoms (in a potential that is not local) have to leave them out, see `existing`.
         index: (n,) place of each atom in the whole system, for parameters of single atoms; beyond N - 1 for atoms that
             only pad it. None where a graph was made by hand for all atoms in order.
+        back: (n, M) slot, in the neighbour's row, of the same edge seen from there; -1 in a padded slot. None where a
+            graph was made without.
     """
 
     species: Array
@@ -47,6 +49,7 @@ class Graph:
     shells: tuple[tuple[float, int], ...] = field(default=())
     exists: Array | None = None
     index: Array | None = None
+    back: Array | None = None
 
     def existing(self, x: Array) -> Array:
         """Return per-atom values x (n, ...) with zeros for atoms that only pad the system."""
@@ -65,13 +68,15 @@ class Graph:
                     neighbors=self.neighbors[:, keep],
                     neighbor_species=self.neighbor_species[:, keep],
                     mask=self.mask[:, keep],
+                    back=None if self.back is None else self.back[:, keep],
                     shells=tuple(s for s in self.shells if s[1] <= slots),
                 )
         raise ValueError(f"this graph holds neighbours up to {self.shells[-1][0]} Å; {cutoff} Å was asked for.")
 
-    def gather(self, features: Array) -> Array:
-        """Return per-atom `features` (N, ...) at the neighbours, (n, M, ...), for message-passing potentials."""
-        return features[self.neighbors]
+    def gather(self, features):
+        """Return per-atom `features`, arrays (N, ...), at the neighbours, arrays (n, M, ...); those of atom 0 in padded
+        slots."""
+        return jax.tree.map(lambda x: x.at[self.neighbors].get(mode="promise_in_bounds"), features)
 
     @property
     def vectors(self) -> Array:
