@@ -1,0 +1,352 @@
+"""MACE models of mace-torch: a pickled `.model`, a state dict, or `weights.npz` with `config.json`."""
+
+import math
+from os import PathLike
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmlp.basis import equivariant_polynomials as polynomials
+from jaxmlp.basis import irreps as ir
+from jaxmlp.formats.errors import FormatError
+from jaxmlp.formats.mace_module import options_of
+from jaxmlp.formats.torch_files import Options, Weights, read_config, read_object, state_of, weights_of
+from jaxmlp.potential import Params
+from jaxmlp.potentials.mace import INTERACTIONS, MACE
+
+RADIAL_NAMES = {"bessel": "bessel_weights", "gaussian": "gaussian_weights", "chebyshev": "n"}
+TRANSFORMS = {"None": "none", "Agnesi": "agnesi", "Soft": "soft"}
+READOUTS = ("LinearReadoutBlock", "NonLinearReadoutBlock", "NonLinearBiasReadoutBlock")
+# What a configuration may say that has no effect on the energy, or that the tensors themselves say.
+SAID_TWICE = (
+    "architecture", "code", "e3nn", "torch", "atomic_numbers", "atomic_energies_eV", "atomic_inter_scale",
+    "atomic_inter_shift", "readouts", "use_reduced_cg_requested", "reduced_cg_effective", "cuequivariance_installed",
+    "silu_normalize2mom_constant", "seed", "train_steps", "state_dict_shapes", "ops", "covalent_radii_A", "num_interactions",
+    "pair_repulsion", "distance_transform", "radial_type", "num_bessel", "radial_MLP", "r_max", "num_polynomial_cutoff",
+    "correlation", "use_reduced_cg", "MLP_irreps", "non_persistent_buffers",
+)  # fmt: skip
+
+
+def load(
+    path: str | PathLike, *, head: str | None = None, avg_num_neighbors: float | None = None
+) -> tuple[MACE, Params]:
+    """Return the potential and its parameters.
+
+    All classes of interaction blocks but the attentive and the nonlinear one; plain and ScaleShift models; several
+    heads, of which one is taken. Nothing in a pickled model is executed, and no torch is needed.
+
+    Args:
+        path: `.model`, a state dict, `weights.npz`, or a folder with one of these; beside the last three `config.json` says
+            what tensors do not: "avg_num_neighbors" always, others where they differ from what mace-torch takes.
+        head: which to take of a model with several.
+        avg_num_neighbors: in place of that of config.json.
+
+    Raises:
+        FormatError: naming the tensor or the option that is missing, of a wrong shape, or not supported.
+        ValueError: `head` is needed, or not one of the model's.
+    """
+    content = read_object(path)
+    state = state_of(content)
+    file = weights_of(path)
+    if state is None:
+        raise FormatError(file, None, "expected a model of mace-torch or a state dict of one; found no tensors.")
+    weights = Weights(file, state)
+    options = Options(file, options_of(file, content) | read_config(path), {"avg_num_neighbors": avg_num_neighbors})
+    architecture = options.choose("architecture", ("MACE", "ScaleShiftMACE"), "ScaleShiftMACE")
+    options.require("sh_normalization", "component", "the normalisation of mace-torch.")
+    options.require("sh_normalize", True, "as in mace-torch.")
+    heads = options.take("heads", tuple, ("Default",))
+    potential = _potential(options, weights)
+    options.skip(*SAID_TWICE)
+    options.finish()
+    params = _params(potential, weights, _chosen(heads, head), len(heads), architecture == "ScaleShiftMACE")
+    _skip_constants(weights, potential)
+    weights.finish()
+    return potential, jax.tree.map(lambda x: jnp.asarray(x, float), params)
+
+
+def _chosen(heads: tuple[str, ...], head: str | None) -> int:
+    if head is None and len(heads) > 1:
+        raise ValueError(f"this model has the heads {', '.join(map(str, heads))}: choose one, load(..., head=...).")
+    if head is not None and head not in heads:
+        raise ValueError(f"this model has no head {head!r}; it has {', '.join(map(str, heads))}.")
+    return 0 if head is None else heads.index(head)
+
+
+# Hyper-parameters.
+
+
+def _potential(options: Options, weights: Weights) -> MACE:
+    """The hyper-parameters, from the shapes of the tensors and, what these do not tell, the options."""
+    species = tuple(weights.take("atomic_numbers", (None,)).tolist())
+    layers = weights.count("interactions.")
+    if layers == 0 or weights.count("products.") != layers:
+        raise FormatError(weights.path, None, "expected tensors interactions.0... and as many products.0...")
+    radial = [kind for kind, name in RADIAL_NAMES.items() if f"radial_embedding.bessel_fn.{name}" in weights]
+    if not radial:
+        raise FormatError(weights.path, None, "the tensor 'radial_embedding.bessel_fn.bessel_weights' is missing.")
+    constants = f"radial_embedding.bessel_fn.{RADIAL_NAMES[radial[0]]}"
+    basis = weights.take(constants).size
+    channels, irreps, max_ell, correlation, agnostic = _products(options, weights, layers, len(species))
+    first = "interactions.0.conv_tp_weights.layer"
+    mlp = tuple(weights.shape(f"{first}{k}.weight", 2)[1] for k in range(weights.count(first) - 1))
+    names = weights.names("radial_embedding.distance_transform.")
+    transform = ("agnesi" if any(n.endswith(".q") for n in names) else "soft") if names else "none"
+    readouts, heads = weights.count("readouts."), _heads(options)
+    last = f"readouts.{readouts - 1}"
+    nonlinear = f"{last}.linear_1.weight" in weights
+    hidden = weights.take(f"{last}.linear_1.weight").size // channels // heads if nonlinear else 16
+    gate = options.take("gate", str, "silu").replace("None", "none")
+    return MACE(
+        species,
+        weights.number("r_max"),
+        hidden=irreps,
+        max_ell=max_ell,
+        correlation=correlation,
+        interactions=_interactions(options, weights, layers, irreps, max_ell, len(species)),
+        num_bessel=basis,
+        num_polynomial_cutoff=int(weights.number("radial_embedding.cutoff_fn.p")),
+        radial_mlp=mlp,
+        radial_type=radial[0],
+        distance_transform=transform,
+        apply_cutoff=options.take("apply_cutoff", bool, True),
+        mlp=hidden,
+        gate=gate,
+        readout_bias=f"{last}.linear_mid.weight" in weights,
+        last_readout_only=options.take("use_last_readout_only", bool, readouts < layers),
+        keep_last=options.take("keep_last_layer_irreps", bool, False),
+        agnostic_product=options.take("use_agnostic_product", bool, agnostic),
+        so3=options.take("use_so3", bool, False),
+        edge=options.take("edge_irreps", str, None),
+        edge_first=options.take("use_edge_irreps_first", bool, False),
+        zbl=bool(weights.names("pair_repulsion_fn.")),
+        avg_num_neighbors=options.take("avg_num_neighbors", float),
+        convention="0.4.4",
+    )
+
+
+def _heads(options: Options) -> int:
+    return len(options.take("heads", tuple, ("Default",)))
+
+
+def _products(options: Options, weights: Weights, layers: int, species: int):
+    """Channels, irreps of the features, largest l, degrees, and whether the product knows no species."""
+    degrees, agnostic = [], False
+    for t in range(layers):
+        name = f"products.{t}.symmetric_contractions.contractions.0."
+        if not weights.names(name):
+            raise FormatError(
+                weights.path, None, f"the tensors {name}... are missing: models that were saved with cuequivariance "
+                "switched on keep their products in another form; convert them back with mace's mace_cueq_to_e3nn.",
+            )  # fmt: skip
+        degrees.append(1 + weights.count(f"{name}weights.") if False else _degree(weights, name))
+    rows, _, channels = weights.shape("products.0.symmetric_contractions.contractions.0.weights_max", 3)
+    agnostic = rows == 1 and species > 1
+    U = weights.take("products.0.symmetric_contractions.contractions.0.U_matrix_1")
+    size = U.shape[-2]
+    so3 = options.take("use_so3", bool, False)
+    text = options.take("hidden_irreps", str, None)
+    if text is None:
+        ls = []
+        for k in range(weights.count("products.0.symmetric_contractions.contractions.")):
+            U = weights.take(f"products.0.symmetric_contractions.contractions.{k}.U_matrix_1")
+            ls.append(0 if U.ndim == 2 else (U.shape[0] - 1) // 2)
+        text = ir.format_irreps(tuple((channels, l, 1 if so3 else (-1) ** l) for l in ls))
+    try:
+        irreps = ir.parse_irreps(text)
+    except ValueError as error:
+        options.refuse("hidden_irreps", text, str(error))
+    max_ell = math.isqrt(size) - 1
+    if (max_ell + 1) ** 2 != size:
+        raise FormatError(weights.path, None, f"the tensor 'U_matrix_1' has {size} components; expected a square.")
+    stated = options.take("max_ell", int, max_ell)
+    if stated != max_ell:
+        options.refuse("max_ell", stated, f"{max_ell}, as the tensors have it")
+    return channels, ir.format_irreps(irreps), max_ell, tuple(degrees), agnostic
+
+
+def _degree(weights: Weights, name: str) -> int:
+    """The degree of a contraction: how many tensors U it has."""
+    nu = 0
+    while f"{name}U_matrix_{nu + 1}" in weights:
+        nu += 1
+    return nu
+
+
+def _interactions(options: Options, weights: Weights, layers: int, irreps: str, max_ell: int, species: int):
+    """The blocks' classes: those of the options, or what the sizes of their tensors tell."""
+    stated = [options.take("interaction_cls_first", str, None)]
+    stated += [options.take("interaction_cls", str, None)] * (layers - 1)
+    stated = list(options.take("interactions", tuple, tuple(stated)))
+    features = ir.parse_irreps(irreps)
+    out = []
+    for t in range(layers):
+        name = stated[t]
+        if name is None:
+            arriving = {i[1:] for i in features} if t else {(0, 1)}
+            leaving = {i[1:] for i in (features if t < layers - 1 else features[:1])}
+            size = weights.take(f"interactions.{t}.skip_tp.weight").size / (features[0][0] ** 2 * species)
+            residual = size == len(arriving & leaving) and size != max_ell + 1
+            density = bool(weights.names(f"interactions.{t}.density_fn."))
+            name = next(n for n, kind in INTERACTIONS.items() if kind == (residual, density))
+        if name not in INTERACTIONS:
+            option = "interaction_cls" if t else "interaction_cls_first"
+            options.refuse(option, name, f"one of {', '.join(INTERACTIONS)}")
+        out.append(name)
+    return tuple(out)
+
+
+# Parameters.
+
+
+def _params(potential: MACE, weights: Weights, head: int, heads: int, scaled: bool) -> Params:
+    s, F = len(potential.species), potential.channels
+    E0 = weights.take("atomic_energies_fn.atomic_energies").reshape(-1, s)
+    if len(E0) not in (1, heads):
+        raise FormatError(weights.path, None, f"the tensor 'atomic_energies' has {len(E0)} rows for {heads} heads.")
+    scale, shift = np.ones(1), np.zeros(1)
+    if scaled:
+        scale, shift = (weights.take(f"scale_shift.{n}").reshape(-1) for n in ("scale", "shift"))
+    of_head = lambda x: x[head] if len(x) > 1 else x[0]
+    radial = {"constants": weights.take(_constants(potential), None).reshape(-1)}
+    for name in {"agnesi": "aqp", "soft": ("alpha",)}.get(potential.distance_transform, ()):
+        radial[name] = weights.take(f"radial_embedding.distance_transform.{name}", ())
+    params = {
+        "embedding": weights.take("node_embedding.linear.weight", (s * F,)).reshape(s, F) / math.sqrt(s),
+        "layers": tuple(_layer(potential, weights, t, head, heads) for t in range(potential.steps)),
+        "radial": radial, "E0": of_head(E0), "scale": of_head(scale), "shift": of_head(shift),
+    }  # fmt: skip
+    places = np.array(potential.species)
+    if potential.distance_transform != "none":
+        params["radii"] = weights.take("radial_embedding.distance_transform.covalent_radii", (None,))[places]
+    if potential.zbl:
+        radii = weights.take("pair_repulsion_fn.covalent_radii", (None,))[places]
+        if "radii" in params and not np.array_equal(radii, params["radii"]):
+            raise FormatError(weights.path, None, "the two tensors 'covalent_radii' differ.")
+        params["radii"] = radii
+        names = {"exponent": "a_exp", "prefactor": "a_prefactor"}
+        params["zbl"] = {k: weights.take(f"pair_repulsion_fn.{n}", ()) for k, n in names.items()}
+    return params
+
+
+def _constants(potential: MACE) -> str:
+    return f"radial_embedding.bessel_fn.{RADIAL_NAMES[potential.radial_type]}"
+
+
+def _layer(potential: MACE, weights: Weights, t: int, head: int, heads: int) -> Params:
+    s, F = len(potential.species), potential.channels
+    residual, density = INTERACTIONS[potential.interactions[t]]
+    name = f"interactions.{t}."
+    targets = tuple((F, l, p) for l, p in potential.targets(t))
+    paths = potential.paths(t)
+    order = np.argsort([2 * p.target[0] + (p.target[1] > 0) for p in paths], kind="stable")  # as the file has them
+    mid = tuple((paths[k].mul, *paths[k].target) for k in order)
+    sizes = (potential.num_bessel, *potential.radial_mlp, sum(p.mul for p in paths))
+    radial = [
+        weights.take(f"{name}conv_tp_weights.layer{k}.weight", (a, b)) for k, (a, b) in enumerate(zip(sizes, sizes[1:]))
+    ]
+    starts = np.cumsum([0, *(paths[k].mul for k in order)])
+    columns = {k: np.arange(starts[i], starts[i + 1]) for i, k in enumerate(order)}
+    radial[-1] = radial[-1][:, np.concatenate([columns[k] for k in range(len(paths))])]
+    skip_in, skip_out = (potential.inputs(t), potential.outputs(t)) if residual else (targets, targets)
+    layer = {
+        "up": _linear(weights, f"{name}linear_up", potential.inputs(t), potential.sent(t)),
+        "radial": tuple(radial),
+        "linear": _linear(weights, f"{name}linear", mid, targets),
+        "skip": _skip(weights, f"{name}skip_tp", skip_in, skip_out, s),
+        "product": _product(potential, weights, t),
+        "mix": _linear(weights, f"products.{t}.linear", potential.outputs(t), potential.outputs(t)),
+        "readout": _readout(potential, weights, t, head, heads) if potential.has_readout(t) else {},
+    }
+    if density:
+        layer["density"] = weights.take(f"{name}density_fn.layer0.weight", (potential.num_bessel, 1))
+    if not residual:  # only what a path reaches
+        reached = ir.widths(potential.reached(t))
+        layer["skip"] = {n: w for n, w in layer["skip"].items() if n in reached}
+    return layer
+
+
+def _linear(weights: Weights, name: str, irreps_in: ir.Irreps, irreps_out: ir.Irreps) -> dict[str, np.ndarray]:
+    flat = weights.take(f"{name}.weight", (None,))
+    try:
+        return ir.linear_from_flat(flat, irreps_in, irreps_out)
+    except ValueError as error:
+        raise FormatError(weights.path, None, f"the tensor '{name}.weight' has {flat.size} numbers: {error}") from error
+
+
+def _skip(weights: Weights, name: str, irreps_in: ir.Irreps, irreps_out: ir.Irreps, species: int):
+    """Matrices (S, in, out) by irrep, with the factor of the number of elements."""
+    flat, start, out = weights.take(f"{name}.weight", (None,)), 0, {}
+    for mul_in, *irrep in irreps_in:
+        for mul_out, *other in irreps_out:
+            if irrep == other:
+                block = flat[start : start + mul_in * species * mul_out]
+                start += mul_in * species * mul_out
+                if block.size == mul_in * species * mul_out:
+                    out[ir.label(*irrep)] = block.reshape(mul_in, species, mul_out).swapaxes(0, 1) / math.sqrt(species)
+    if start != flat.size:
+        raise FormatError(weights.path, None, f"the tensor '{name}.weight' has {flat.size} numbers; expected {start}.")
+    return out
+
+
+def _product(potential: MACE, weights: Weights, t: int) -> dict[str, np.ndarray]:
+    """Weights (S, r, F) of our polynomials: those of the file times what its tensors U are made of."""
+    F, corr = potential.channels, potential.correlation[t]
+    s = 1 if potential.agnostic_product else len(potential.species)
+    irreps, out = potential.targets(t), {}
+    size = polynomials.dimension(irreps)
+    for k, (_, l, p) in enumerate(potential.outputs(t)):
+        name = f"products.{t}.symmetric_contractions.contractions.{k}."
+        parts = []
+        for nu in range(1, corr + 1):
+            lead = (2 * l + 1,) if l else ()
+            U = weights.take(f"{name}U_matrix_{nu}", (*lead, *[size] * nu, None))
+            W = weights.take(
+                f"{name}weights_max" if nu == corr else f"{name}weights.{corr - 1 - nu}", (s, U.shape[-1], F)
+            )
+            try:
+                C = polynomials.expand(U if l else U[None], irreps, (l, p))
+            except ValueError as error:
+                raise FormatError(weights.path, None, f"the tensor '{name}U_matrix_{nu}': {error}") from error
+            parts.append(np.einsum("re,zef->zrf", C, W))
+            zeroed = f"weights_{'max' if nu == corr else corr - 1 - nu}_zeroed"
+            weights.skip(f"{name}{zeroed}")
+        out[ir.label(l, p)] = np.concatenate(parts, axis=1)
+    return out
+
+
+def _readout(potential: MACE, weights: Weights, t: int, head: int, heads: int) -> Params:
+    """Matrices of one head; a hidden layer of all heads is cut down to its own channels."""
+    name = f"readouts.{0 if potential.last_readout_only else t}."
+    F, m = potential.channels, potential.mlp
+    if not potential.nonlinear(t):
+        return {"out": weights.take(f"{name}linear.weight", (F * heads,)).reshape(F, heads)[:, head]}
+    own, fewer = slice(head * m, (head + 1) * m), 1 / math.sqrt(heads)
+    out = {
+        "hidden": weights.take(f"{name}linear_1.weight", (F * heads * m,)).reshape(F, heads * m)[:, own],
+        "out": weights.take(f"{name}linear_2.weight", (heads * m * heads,)).reshape(-1, heads)[own, head] * fewer,
+    }
+    if potential.readout_bias:
+        middle = weights.take(f"{name}linear_mid.weight", ((heads * m) ** 2,)).reshape(heads * m, -1)
+        out["middle"] = middle[own, own] * fewer
+        out["middle_bias"] = weights.take(f"{name}linear_mid.bias", (heads * m,))[own]
+        out["bias"] = weights.take(f"{name}linear_2.bias", (heads,))[head]
+    return out
+
+
+def _skip_constants(weights: Weights, potential: MACE) -> None:
+    """Pass over what e3nn and mace store beside the weights, and check the constants that enter the energy."""
+    constants = {"pair_repulsion_fn.c": [0.1818, 0.5099, 0.2802, 0.02817]}
+    constants["pair_repulsion_fn.p"] = [potential.num_polynomial_cutoff]
+    if potential.radial_type == "bessel":
+        constants["radial_embedding.bessel_fn.prefactor"] = [math.sqrt(2 / potential.cutoff)]
+    for name, value in constants.items():
+        if name in weights and not np.allclose(weights.take(name).ravel(), value, rtol=1e-6, atol=0):
+            raise FormatError(weights.path, None, f"the tensor {name!r} is not the constant {value} of mace-torch.")
+    for name in weights.names():
+        last = name.rsplit(".", 1)[-1]
+        empty = last in ("bias", "weight") and weights.take(name).size == 0
+        if empty or last in ("output_mask", "num_interactions", "r_max") or "_w3j_" in last or "_compiled" in name:
+            weights.skip(name)
