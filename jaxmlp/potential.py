@@ -144,7 +144,8 @@ class MessagePassing(Potential):
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
         """Return the energy of every atom, (N,) eV, of a graph of the whole system: the steps one after the other."""
-        own = shared = None
+        own: Any = None
+        shared: Any = None
         for k in range(self.steps):
             own, shared = self.step(k, params, graph, own, graph.gather(shared))
         return own

@@ -269,6 +269,16 @@ def _deepmd(kind: str) -> Case:
     return Case(potential, params | {"table": jax.numpy.asarray(np.broadcast_to(rows, (2, 2, 35, 4)))}, system)
 
 
+def _mace() -> Case:
+    """Every kind of term: transformed distances, a repulsive core, a density of neighbours, scalars and vectors."""
+    from jaxmlp.potentials.mace import MACE
+
+    blocks = ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
+    options = {"distance_transform": "agnesi", "zbl": True, "num_bessel": 4, "radial_mlp": (6,), "mlp": 4}
+    potential = MACE((14, 8), 3.8, hidden="3x0e+3x1o", max_ell=2, correlation=(3, 2), interactions=blocks, **options)
+    return Case(potential, potential.init(jax.random.key(10)), rattled((14, 8), 2.3))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard-jones-truncated": lambda: _lennard_jones("truncated"),
     "lennard-jones-force-shifted": lambda: _lennard_jones("force-shifted"),
@@ -283,6 +293,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "deepmd-attention": lambda: _deepmd("attention"),
     "deepmd-compressed": lambda: _deepmd("concat"),
     "deepmd-zbl": lambda: _deepmd("zbl"),
+    "mace": _mace,
     "gap": _gap,
     "gap-turbo": lambda: _gap(turbo=True),
     "snap": lambda: _snap(twojmax=4),

@@ -1,9 +1,9 @@
 """Equivariant polynomials of features with one channel per irrep: MACE's symmetric contraction.
 
-From A = (A_lm), one real tensor of each irrep of a list, all polynomials P_M(A) of degree nu that transform like an irrep
-(L, p) are sums of couplings ((A (x) A) (x) A) ...: many paths, of which few are independent, as the factors commute.
-`basis` keeps the first independent ones, as coefficients of monomials A_i A_j A_k. Any other set of couplings, such as
-the tensors U in a file of MACE, is a combination of these: `expand`.
+From A = (A_lm), one real tensor of each irrep of a list, all polynomials P_M(A) of degree nu that transform like an
+irrep (L, p) are sums of couplings ((A (x) A) (x) A) ...: many paths, of which few are independent, as the factors
+commute. `basis` keeps the first independent ones, as coefficients of monomials A_i A_j A_k. Any other set of couplings,
+such as the tensors U in a file of MACE, is a combination of these: `expand`.
 """
 
 from functools import cache
@@ -125,8 +125,8 @@ def expand(U: np.ndarray, irreps: tuple[Irrep, ...], irrep: Irrep) -> np.ndarray
     np.add.at(found, (slice(None), slots), U[(slice(None), *where.T)])
     known = level.polynomials.get(irrep, np.zeros((U.shape[0], 0, len(level.monomials))))
     weight = 1 / np.sqrt(_multiplicity(level.monomials))
-    rows = (known * weight).transpose(1, 0, 2).reshape(known.shape[1], -1)
-    target = (found * weight[:, None]).reshape(-1, U.shape[-1])
+    rows = (known * weight).transpose(1, 0, 2).reshape(known.shape[1], U.shape[0] * len(level.monomials))
+    target = (found * weight[:, None]).reshape(rows.shape[1], U.shape[-1])
     C = np.linalg.lstsq(rows.T, target, rcond=None)[0] if len(rows) else np.zeros((0, U.shape[-1]))
     if target.size and np.abs(rows.T @ C - target).max() > 1e-5 * max(1.0, np.abs(target).max()):
         raise ValueError("this coupling tensor is not equivariant under rotations and reflections.")
@@ -198,7 +198,8 @@ def evaluate(plan: Plan, A: Array) -> dict[Irrep, Array]:
         levels.append(levels[-1][before] * levels[0][variable])
     out = {}
     for irrep, tables in plan.tables.items():
-        parts = [
+        none = jnp.zeros((2 * irrep[0] + 1, 0, n, features), A.dtype)
+        parts = [none] + [
             (jnp.asarray(t.reshape(-1, t.shape[2]), A.dtype) @ x).reshape(*t.shape[:2], n, features)
             for t, x in zip(tables, levels)
             if t is not None and t.shape[1]

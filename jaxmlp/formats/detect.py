@@ -13,6 +13,7 @@ from jaxmlp.formats.deepmd import recognise as _is_deepmd
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.formats.gap_xml import recognise as _is_gap
 from jaxmlp.formats.native import recognise as _is_safetensors
+from jaxmlp.formats.torch_files import architecture, weights_of
 from jaxmlp.potential import Params, Potential
 
 HEAD = 1 << 16  # bytes looked at
@@ -108,6 +109,14 @@ def _is_funcfl(head: bytes, path: str | PathLike) -> bool:
     return len(lines) > 2 and len(lines[1]) >= 3 and all(map(_is_number, lines[1][:3])) and _grid(lines[2])
 
 
+def _is_network(*families: str) -> Callable[[bytes, str | PathLike], bool]:
+    """A graph network stored by PyTorch, or as arrays, told by the names of its tensors."""
+    return lambda head, path: architecture(path) in families
+
+
+# Endings of models of PyTorch, or none; no options; reading only.
+TORCH: tuple = (("best_model", "model.pt", "state_dict.pt", ".model", "weights.npz"), {}, False)
+
 # A new format joins by one line.
 FORMATS = (
     Format("jaxmlp's own (safetensors)", "jaxmlp.formats.native", _is_safetensors, (".safetensors",)),
@@ -130,6 +139,7 @@ FORMATS = (
     Format(
         "Deep Potential (deepmd-kit)", "jaxmlp.formats.deepmd", _is_deepmd, (".dp", ".json", ".yaml", ".pth", ".pb")
     ),
+    Format("MACE (mace-torch)", "jaxmlp.formats.mace", _is_network("MACE", "ScaleShiftMACE"), *TORCH),
 )
 
 
@@ -143,7 +153,10 @@ def recognise(path: str | PathLike) -> Format:
     if Path(path).is_dir():
         if (Path(path) / "input.nn").is_file():
             return recognise(Path(path) / "input.nn")
-        raise FormatError(path, None, f"expected a model file, found a folder. {_known()}")
+        try:
+            return recognise(weights_of(path))
+        except FormatError as error:
+            raise FormatError(path, None, f"expected a model file, found a folder. {_known()}") from error
     with open(path, "rb") as file:
         head = file.read(HEAD)
     ending = [f for f in FORMATS if fspath(path).lower().endswith(f.endings)]

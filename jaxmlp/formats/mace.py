@@ -1,8 +1,8 @@
 """MACE models of mace-torch: a pickled `.model`, a state dict, or `weights.npz` with `config.json`."""
 
 import math
+from itertools import pairwise
 from os import PathLike
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +17,13 @@ from jaxmlp.potential import Params
 from jaxmlp.potentials.mace import INTERACTIONS, MACE
 
 RADIAL_NAMES = {"bessel": "bessel_weights", "gaussian": "gaussian_weights", "chebyshev": "n"}
-TRANSFORMS = {"None": "none", "Agnesi": "agnesi", "Soft": "soft"}
-READOUTS = ("LinearReadoutBlock", "NonLinearReadoutBlock", "NonLinearBiasReadoutBlock")
 # What a configuration may say that has no effect on the energy, or that the tensors themselves say.
 SAID_TWICE = (
     "architecture", "code", "e3nn", "torch", "atomic_numbers", "atomic_energies_eV", "atomic_inter_scale",
     "atomic_inter_shift", "readouts", "use_reduced_cg_requested", "reduced_cg_effective", "cuequivariance_installed",
-    "silu_normalize2mom_constant", "seed", "train_steps", "state_dict_shapes", "ops", "covalent_radii_A", "num_interactions",
-    "pair_repulsion", "distance_transform", "radial_type", "num_bessel", "radial_MLP", "r_max", "num_polynomial_cutoff",
-    "correlation", "use_reduced_cg", "MLP_irreps", "non_persistent_buffers",
+    "silu_normalize2mom_constant", "seed", "train_steps", "state_dict_shapes", "ops", "covalent_radii_A",
+    "num_interactions", "pair_repulsion", "distance_transform", "radial_type", "num_bessel", "radial_MLP", "r_max",
+    "num_polynomial_cutoff", "correlation", "use_reduced_cg", "MLP_irreps", "non_persistent_buffers",
 )  # fmt: skip
 
 
@@ -38,8 +36,8 @@ def load(
     heads, of which one is taken. Nothing in a pickled model is executed, and no torch is needed.
 
     Args:
-        path: `.model`, a state dict, `weights.npz`, or a folder with one of these; beside the last three `config.json` says
-            what tensors do not: "avg_num_neighbors" always, others where they differ from what mace-torch takes.
+        path: `.model`, a state dict, `weights.npz`, or a folder with one of these. Beside the last three, `config.json`
+            says what tensors do not: "avg_num_neighbors" always, others where they differ from mace-torch's defaults.
         head: which to take of a model with several.
         avg_num_neighbors: in place of that of config.json.
 
@@ -58,7 +56,12 @@ def load(
     options.require("sh_normalization", "component", "the normalisation of mace-torch.")
     options.require("sh_normalize", True, "as in mace-torch.")
     heads = options.take("heads", tuple, ("Default",))
-    potential = _potential(options, weights)
+    try:
+        potential = _potential(options, weights)
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise FormatError(file, None, str(error)) from error
     options.skip(*SAID_TWICE)
     options.finish()
     params = _params(potential, weights, _chosen(heads, head), len(heads), architecture == "ScaleShiftMACE")
@@ -98,7 +101,7 @@ def _potential(options: Options, weights: Weights) -> MACE:
     last = f"readouts.{readouts - 1}"
     nonlinear = f"{last}.linear_1.weight" in weights
     hidden = weights.take(f"{last}.linear_1.weight").size // channels // heads if nonlinear else 16
-    gate = options.take("gate", str, "silu").replace("None", "none")
+    gate = options.choose("gate", ("silu", "tanh", "None"), "silu").replace("None", "none")
     return MACE(
         species,
         weights.number("r_max"),
@@ -141,7 +144,7 @@ def _products(options: Options, weights: Weights, layers: int, species: int):
                 weights.path, None, f"the tensors {name}... are missing: models that were saved with cuequivariance "
                 "switched on keep their products in another form; convert them back with mace's mace_cueq_to_e3nn.",
             )  # fmt: skip
-        degrees.append(1 + weights.count(f"{name}weights.") if False else _degree(weights, name))
+        degrees.append(_degree(weights, name))
     rows, _, channels = weights.shape("products.0.symmetric_contractions.contractions.0.weights_max", 3)
     agnostic = rows == 1 and species > 1
     U = weights.take("products.0.symmetric_contractions.contractions.0.U_matrix_1")
@@ -245,7 +248,7 @@ def _layer(potential: MACE, weights: Weights, t: int, head: int, heads: int) -> 
     mid = tuple((paths[k].mul, *paths[k].target) for k in order)
     sizes = (potential.num_bessel, *potential.radial_mlp, sum(p.mul for p in paths))
     radial = [
-        weights.take(f"{name}conv_tp_weights.layer{k}.weight", (a, b)) for k, (a, b) in enumerate(zip(sizes, sizes[1:]))
+        weights.take(f"{name}conv_tp_weights.layer{k}.weight", (a, b)) for k, (a, b) in enumerate(pairwise(sizes))
     ]
     starts = np.cumsum([0, *(paths[k].mul for k in order)])
     columns = {k: np.arange(starts[i], starts[i + 1]) for i, k in enumerate(order)}
@@ -347,6 +350,5 @@ def _skip_constants(weights: Weights, potential: MACE) -> None:
             raise FormatError(weights.path, None, f"the tensor {name!r} is not the constant {value} of mace-torch.")
     for name in weights.names():
         last = name.rsplit(".", 1)[-1]
-        empty = last in ("bias", "weight") and weights.take(name).size == 0
-        if empty or last in ("output_mask", "num_interactions", "r_max") or "_w3j_" in last or "_compiled" in name:
+        if weights.empty(name) or last in ("output_mask", "num_interactions", "r_max") or "_w3j_" in last or "_compiled" in name:
             weights.skip(name)

@@ -39,7 +39,7 @@ def options_of(path, module: Any) -> dict[str, Any]:
         if acts:
             found["gate"] = kind_of(acts[0].get("f")) or "silu"
     if module.get("embedding_specs") is not None or module.get("joint_embedding") is not None:
-        raise FormatError(path, None, "the option 'embedding_specs' (charges, spins ... of the system) is not supported.")
+        raise FormatError(path, None, "the option 'embedding_specs' (charges, spins ...) is not supported.")
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -66,6 +66,7 @@ CLASSES: dict[str, str | type] = {
     "SeE3": "jaxmlp.potentials.deepmd_descriptors",
     "SeAtten": "jaxmlp.potentials.deepmd_attention",
     "LocalFrame": "jaxmlp.potentials.deepmd_frame",
+    "MACE": "jaxmlp.potentials.mace",
     "BPNN": "jaxmlp.potentials.bpnn",
     "SymmetryFunction": "jaxmlp.basis.symmetry_functions",
     "Covariance": "jaxmlp.basis.covariance",

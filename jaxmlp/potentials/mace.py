@@ -1,8 +1,9 @@
 """MACE: messages of many-body order, by symmetric powers of what neighbours send."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import ClassVar
 
 import jax
@@ -53,7 +54,8 @@ class MACE(MessagePassing):
 
     Parameters: "embedding" (S, F); "layers", for each {"up", "radial", "linear", "skip", "product", "mix", "readout",
     and "density" in "Density" blocks}, matrices by irrep; "E0" (S,) eV; "scale", "shift" eV; "radial" {constants};
-    "radii" (S,) Å, covalent. The product has weights (S, r, F) for r independent polynomials (`equivariant_polynomials`).
+    "radii" (S,) Å, covalent. The product has weights (S, r, F) for r independent polynomials, those of
+    `equivariant_polynomials`.
 
     Args:
         species: atomic numbers.
@@ -233,9 +235,7 @@ class MACE(MessagePassing):
             z = jnp.asarray(np.array(self.species, float), r.dtype)
             z_i, z_j = z[graph.species][:, None], z[graph.neighbor_species]
             constants = params["zbl"]["exponent"], params["zbl"]["prefactor"]
-            repelled = repulsion(
-                r, z_i, z_j, reach, self.num_polynomial_cutoff, *constants, inside.astype(r.dtype)
-            )
+            repelled = repulsion(r, z_i, z_j, reach, self.num_polynomial_cutoff, *constants, inside.astype(r.dtype))
         e = radial_basis(self.radial_type, x, self.cutoff, params["radial"]["constants"])
         if self.apply_cutoff:
             e, envelope = e * envelope[..., None], inside.astype(r.dtype)
@@ -299,7 +299,7 @@ class MACE(MessagePassing):
     # Parameters.
 
     def init(self, key: Array, dtype=float) -> Params:
-        """Draw starting parameters, normal as in the reference implementation; set "E0", "scale" and "shift" yourself."""
+        """Draw starting parameters, normal as in the reference implementation; E0, scale and shift are yours to set."""
         s = len(self.species)
         key, draw = jax.random.split(key)
         layers = []
@@ -338,11 +338,13 @@ class MACE(MessagePassing):
         arriving, sent = ir.widths(self.inputs(k)), ir.widths(self.sent(k))
         reached, out = ir.widths(self.reached(k)), ir.widths(self.outputs(k))
         sizes = (self.num_bessel, *self.radial_mlp, sum(p.mul for p in self.paths(k)))
-        skipped = {i: (arriving[i], w) for i, w in out.items() if i in arriving} if residual else {i: (F, F) for i in reached}
+        skipped = {i: (F, F) for i in reached}
+        if residual:
+            skipped = {i: (arriving[i], w) for i, w in out.items() if i in arriving}
         t = 1 if self.agnostic_product else s
-        layer = {
+        layer: Params = {
             "up": {i: normal(arriving[i], w) for i, w in sent.items()},
-            "radial": tuple(normal(a, b) for a, b in zip(sizes, sizes[1:])),
+            "radial": tuple(normal(a, b) for a, b in pairwise(sizes)),
             "linear": {i: normal(w, F) for i, w in reached.items()},
             "skip": {i: normal(s, *shape) / math.sqrt(s) for i, shape in skipped.items()},
             "product": {ir.label(*i): normal(t, r, F) / r for i, r in self.polynomials(k).items()},
@@ -370,8 +372,6 @@ class MACE(MessagePassing):
         return none | {"E0": params["E0"], "shift": params["shift"], "layers": layers}
 
     def restrict(self, params, species):
-        from dataclasses import replace
-
         rows = np.array(subset(self.species, species))
         layers = []
         for layer in params["layers"]:
@@ -379,4 +379,3 @@ class MACE(MessagePassing):
             layers.append(layer | {"skip": {n: w[rows] for n, w in layer["skip"].items()}, "product": product})
         sliced = {n: params[n][rows] for n in ("embedding", "E0", "radii") if n in params}
         return replace(self, species=tuple(species)), params | sliced | {"layers": tuple(layers)}
-

@@ -20,9 +20,9 @@ SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016
 def transformed(kind: str, r: Array, r0: Array, constants: dict[str, Array]) -> Array:
     """Return the distance (n, M) that the radial basis sees.
 
-    "agnesi": 1 / (1 + a t^q / (1 + t^(q - p))), t = r / r0 with r0 the mean of the covalent radii (Witt et al., J. Chem.
-    Phys. 159, 164101 (2023)). "soft": p0 + (r - p0) (1 + tanh(alpha (r - m) / (p1 - p0))) / 2, p0 = 3/4 and p1 = 4/3 of
-    the sum of the radii, m between.
+    "agnesi": 1 / (1 + a t^q / (1 + t^(q - p))), t = r / r0 with r0 the mean of the covalent radii (Witt et al., J.
+    Chem. Phys. 159, 164101 (2023)). "soft": p0 + (r - p0) (1 + tanh(alpha (r - m) / (p1 - p0))) / 2, p0 = 3/4 and
+    p1 = 4/3 of the sum of the radii, m between.
 
     Args:
         r0: sum of the covalent radii of the two atoms, (n, M) or a scalar, Å.
@@ -58,7 +58,7 @@ def radial_basis(kind: str, x: Array, cutoff: float, constants: Array) -> Array:
 
 
 def hidden_layers(weights: Sequence[Array], e: Array) -> Array:
-    """Return what a network without biases makes of e (n, M, K) before its last layer: h <- silu(h W / sqrt(fan in))."""
+    """Return what a network without biases has before its last layer, of e (n, M, K): h <- silu(h W / sqrt(fan in))."""
     for w in weights[:-1]:
         e = silu(e @ (w / math.sqrt(w.shape[0])))
     return e
