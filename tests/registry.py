@@ -279,6 +279,30 @@ def _mace() -> Case:
     return Case(potential, potential.init(jax.random.key(10)), rattled((14, 8), 2.3))
 
 
+def _network(kind: str) -> Case:
+    """Small random graph networks, with offsets and biases that are not zero."""
+    from jaxmlp.potentials import dimenet, egnn, painn, schnet
+
+    species = (14, 6)
+    few = dict(cutoff=4.3, n_features=8, n_interactions=2, n_radial=6, hidden=(5,))
+    shared = dict(shared_interactions=True)
+    small = dict(n_interaction=5, n_basis=4, n_output=6, n_spherical=3, n_radial=2, n_after=1, n_output_layers=1)
+    pairs = dict(envelope=False, normalize=True, tanh=True, aggregation="sum")
+    potential = {
+        "schnet": lambda: schnet.SchNet(species, **few, n_filters=6),
+        "schnet-shared": lambda: schnet.SchNet(species, **few, radial="bessel", cutoff_function="mollifier", **shared),
+        "painn": lambda: painn.PaiNN(species, **few | {"n_interactions": 3}, radial="bessel"),
+        "painn-shared": lambda: painn.PaiNN(species, **few, radial="centered", shared_filters=True, **shared),
+        "dimenet++": lambda: dimenet.DimeNetPlusPlus(species, 4.0, n_features=8, n_blocks=1, **small),
+        "egnn": lambda: egnn.EGNN(species, 4.3, n_features=8, n_layers=3, attention=True),
+        "egnn-all-pairs": lambda: egnn.EGNN(species, 4.3, n_features=8, n_layers=2, **pairs),
+    }[kind]()
+    params = potential.init(jax.random.key(10))
+    keys = iter(jax.random.split(jax.random.key(11), len(jax.tree.leaves(params))))
+    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape, x.dtype), params)
+    return Case(potential, params, rattled(species, 2.5), smooth=kind != "egnn-all-pairs")
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard-jones-truncated": lambda: _lennard_jones("truncated"),
     "lennard-jones-force-shifted": lambda: _lennard_jones("force-shifted"),
@@ -294,6 +318,13 @@ CASES: dict[str, Callable[[], Case]] = {
     "deepmd-compressed": lambda: _deepmd("concat"),
     "deepmd-zbl": lambda: _deepmd("zbl"),
     "mace": _mace,
+    "schnet": lambda: _network("schnet"),
+    "schnet-shared": lambda: _network("schnet-shared"),
+    "painn": lambda: _network("painn"),
+    "painn-shared": lambda: _network("painn-shared"),
+    "dimenet++": lambda: _network("dimenet++"),
+    "egnn": lambda: _network("egnn"),
+    "egnn-all-pairs": lambda: _network("egnn-all-pairs"),
     "gap": _gap,
     "gap-turbo": lambda: _gap(turbo=True),
     "snap": lambda: _snap(twojmax=4),
@@ -320,6 +351,9 @@ CASES: dict[str, Callable[[], Case]] = {
 # These differ from another in a detail of their energies; the laws that cost most take that other.
 VARIANTS = {
     "ani",
+    "schnet-shared",
+    "painn-shared",
+    "egnn-all-pairs",
     "nep4-zbl",
     "ace-from-scratch",
     "deepmd-compressed",

@@ -178,8 +178,12 @@ def linear(weights: Mapping[str, Array], features: Features) -> dict[str, Array]
 def linear_from_flat(weights: np.ndarray, irreps_in: Irreps, irreps_out: Irreps) -> dict[str, np.ndarray]:
     """Return the matrices of `linear` from the flat weights of e3nn's `Linear`, one (mul_in, mul_out) block after
     another for each pair of equal irreps, in first and then out."""
-    total_in, total_out = widths(irreps_in), widths(irreps_out)
-    out = {k: np.zeros((total_in[k], total_out[k]), weights.dtype) for k in total_out if k in total_in}
+    count = sum(a * b for a, *one in irreps_in for b, *two in irreps_out if one == two)
+    if len(weights) != count:
+        maps = f"{format_irreps(irreps_in)} to {format_irreps(irreps_out)}"
+        raise ValueError(f"a linear map of {maps} needs {count} weights; got {len(weights)}.")
+    before, after = widths(irreps_in), widths(irreps_out)
+    out = {name: np.zeros((before[name], after[name]), weights.dtype) for name in after if name in before}
     start = 0
     for a, (mul_a, *irrep_a) in enumerate(irreps_in):
         row = sum(mul for mul, *irrep in irreps_in[:a] if irrep == irrep_a)
@@ -189,10 +193,6 @@ def linear_from_flat(weights: np.ndarray, irreps_in: Irreps, irreps_out: Irreps)
                 block = weights[start : start + mul_a * mul_b].reshape(mul_a, mul_b)
                 out[label(*irrep_a)][row : row + mul_a, column : column + mul_b] = block
                 start += mul_a * mul_b
-    if start != len(weights):
-        raise ValueError(
-            f"{format_irreps(irreps_in)} to {format_irreps(irreps_out)} needs {start} weights; got {len(weights)}."
-        )
     return out
 
 

@@ -15,7 +15,9 @@ from jaxmlp.neighbors.graph import Graph
 Cutoffs = tuple[tuple[float, ...], ...]
 
 
-def edges(graph: Graph, cutoff: float, cutoffs: Cutoffs | None) -> tuple[Array, Array, Array | float, tuple]:
+def edges(
+    graph: Graph, cutoff: float, cutoffs: Cutoffs | None
+) -> tuple[Array, Array, Array | float, tuple[Array, Array, Array]]:
     """Return r_ij, r_ij / rc_ij, rc_ij and the unit vectors of the edges, planes (n, M).
 
     Args:
@@ -56,7 +58,17 @@ def check_neighbors(name: str, species: Sequence[int], neighbors: tuple[float, .
         )
 
 
-def repulsion(graph: Graph, species: Sequence[int], r: Array, x: Array, strength: float, envelope: float) -> Array:
+def check_envelopes(name: str, *exponents: int) -> None:
+    """Refuse exponents of envelopes that are no integers of at least 2.
+
+    Raises:
+        ValueError: naming the class `name` and what came.
+    """
+    if not all(p >= 2 and p == int(p) for p in exponents):
+        raise ValueError(f"{name} needs envelopes with integer exponents of at least 2; got {exponents}.")
+
+
+def repulsion(graph: Graph, species: Sequence[int], r: Array, x: Array, strength: float, envelope: int) -> Array:
     """Return 1/2 sum_j strength Z_i Z_j / r phi(r / l_ij) u_p(x) for each atom, (n,) eV; see `basis.screening`.
 
     Args:

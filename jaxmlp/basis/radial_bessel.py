@@ -8,11 +8,13 @@ def polynomial_envelope(x: Array, p: int) -> Array:
     """Return u_p(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), 0 from x = 1 on.
 
     Klicpera, Groß and Günnemann, ICLR 2020 (arXiv:2003.03123), Eq. (8). It ends with two vanishing derivatives.
+    Computed as (1 - x)^3 sum_(k < p) (k+1)(k+2)/2 x^k, which is the same and has nothing that cancels near x = 1.
     """
-    inside = x < 1.0
-    x = jnp.where(inside, x, 1.0)
-    u = 1.0 - x**p * (0.5 * (p + 1) * (p + 2) + x * (0.5 * p * (p + 1) * x - p * (p + 2)))
-    return jnp.where(inside, u, 0.0)
+    x = jnp.minimum(x, 1.0)
+    total = 0.5 * p * (p + 1)
+    for k in range(p - 2, -1, -1):
+        total = total * x + 0.5 * (k + 1) * (k + 2)
+    return (1.0 - x) ** 3 * total
 
 
 def radial_bessel(r: Array, x: Array, frequencies: Array, p: int | None) -> Array:

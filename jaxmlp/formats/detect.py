@@ -139,6 +139,9 @@ FORMATS = (
     Format(
         "Deep Potential (deepmd-kit)", "jaxmlp.formats.deepmd", _is_deepmd, (".dp", ".json", ".yaml", ".pth", ".pb")
     ),
+    Format("SchNet, PaiNN (schnetpack)", "jaxmlp.formats.schnetpack", _is_network("SchNet", "PaiNN"), *TORCH),
+    Format("DimeNet++ (PyTorch Geometric)", "jaxmlp.formats.dimenet", _is_network("DimeNetPlusPlus"), *TORCH),
+    Format("EGNN", "jaxmlp.formats.egnn", _is_network("EGNN"), *TORCH),
     Format("MACE (mace-torch)", "jaxmlp.formats.mace", _is_network("MACE", "ScaleShiftMACE"), *TORCH),
 )
 

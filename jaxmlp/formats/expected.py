@@ -151,6 +151,7 @@ def _graph_of(potential: Potential, n: int) -> Graph:
         neighbors=integer,
         neighbor_species=integer,
         mask=truth,
+        back=integer,
         R=shape((n, 3), dtype),
         box=shape((3, 3), dtype),
         shells=tuple((radius, 4) for radius in potential.shells),

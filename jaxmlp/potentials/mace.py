@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.basis import cuequivariance
 from jaxmlp.basis import equivariant_polynomials as polynomials
 from jaxmlp.basis import irreps as ir
 from jaxmlp.basis.convolution import Path, convolution, path_irreps, paths, species_convolution
+from jaxmlp.basis.deepmd_tables import Chebyshev, tabulate
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.radial_bessel import polynomial_envelope
 from jaxmlp.basis.species import by_species, check_species, subset
@@ -37,6 +39,8 @@ INTERACTIONS = {
     "RealAgnosticDensityResidualInteractionBlock": (True, True),
 }
 GATES = {"silu": ir.silu, "tanh": ir.tanh, "none": lambda x: x}
+NEAR = 1e-4  # Å before the cutoff, where network and envelope are too small to be divided
+LARGEST_TABLE = 200  # polynomials; beyond, the networks are about as fast
 FEW = 4  # species for which a sum over neighbours of each is cheaper than a radial network's last layer on every edge
 
 
@@ -82,6 +86,9 @@ class MACE(MessagePassing):
         zbl: nuclei repel; V_i above is not zero.
         avg_num_neighbors: N.
         convention: of the signs of couplings, "0.4.4" in files of mace-torch; it matters for pseudo-tensors only.
+        tables: ranges of the series that stand for the radial networks, see `compress`.
+        kernels: what computes convolutions and products: "jax", or "cuequivariance" for its kernels on NVIDIA GPUs; the
+            numbers agree to rounding.
     """
 
     species: tuple[int, ...]
@@ -108,6 +115,8 @@ class MACE(MessagePassing):
     zbl: bool = False
     avg_num_neighbors: float = 1.0
     convention: str = "0.6.0"
+    tables: tuple[Chebyshev, ...] = ()
+    kernels: str = "jax"
 
     block: ClassVar[int] = 32
 
@@ -115,7 +124,7 @@ class MACE(MessagePassing):
         check_species("MACE", self.species)
         for name, known in (
             ("radial_type", RADIAL_TYPES), ("distance_transform", TRANSFORMS), ("gate", tuple(GATES)),
-            ("convention", ir.CONVENTIONS),
+            ("convention", ir.CONVENTIONS), ("kernels", ("jax", "cuequivariance")),
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 raise ValueError(f"MACE.{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
@@ -248,18 +257,27 @@ class MACE(MessagePassing):
             w = layer["density"]
             crowd = jnp.tanh((e @ (w / math.sqrt(w.shape[0])))[..., 0] ** 2) * envelope
             crowd = jnp.sum(crowd, axis=1)[:, None, None]
-        weights = layer["radial"]
-        hidden = hidden_layers(weights, e)
-        if not self.apply_cutoff:
-            hidden = hidden * envelope[..., None]
-        last = weights[-1] / math.sqrt(weights[-1].shape[0])
+        hidden, last = self._radial(k, layer["radial"], graph, e, envelope)
+        convolve = convolution if self.kernels == "jax" else cuequivariance.convolution
         if k:
-            return convolution(theirs, Y, hidden @ last, self.paths(k), self.convention), crowd
+            return convolve(theirs, Y, hidden @ last, self.paths(k), self.convention), crowd
         sent = ir.linear(layer["up"], {"0e": params["embedding"][:, None]})["0e"][:, 0]
         if len(self.species) <= FEW:
             return species_convolution(sent, hidden, last, Y, graph.neighbor_species, self.paths(k)), crowd
         theirs = {"0e": sent[graph.neighbor_species][:, :, None]}
-        return convolution(theirs, Y, hidden @ last, self.paths(k), self.convention), crowd
+        return convolve(theirs, Y, hidden @ last, self.paths(k), self.convention), crowd
+
+    def _radial(self, k: int, weights, graph: Graph, e, envelope) -> tuple[Array, Array]:
+        """Functions of the distance (n, M, H) and the matrix (H, paths) that makes the weights R of them."""
+        if self.tables:
+            r = length(*graph.planes)
+            basis = self.tables[k].planes(self.cutoff - jnp.minimum(r, self.cutoff)).swapaxes(1, 2)
+            smooth = polynomial_envelope(r / self.cutoff, self.num_polynomial_cutoff)
+            return basis * smooth[..., None], weights[0]
+        hidden = hidden_layers(weights, e)
+        if not self.apply_cutoff:
+            hidden = hidden * envelope[..., None]
+        return hidden, weights[-1] / math.sqrt(weights[-1].shape[0])
 
     def _skip(self, weights, x: ir.Features, species: Array) -> dict[str, Array]:
         """x W[t], for each irrep; W (S, in, out)."""
@@ -277,6 +295,10 @@ class MACE(MessagePassing):
         n, dtype = len(species), A["0e"].dtype
         empty = lambda l: jnp.zeros((n, 2 * l + 1, self.channels), dtype)
         whole = jnp.concatenate([A.get(ir.label(l, p), empty(l)) for l, p in irreps], axis=1)
+        if self.kernels == "cuequivariance":
+            by_irrep = {i[1:]: weights[ir.label(*i[1:])] for i in self.outputs(k)}
+            B = cuequivariance.symmetric_product(whole, by_irrep, species, irreps, self.correlation[k])
+            return {ir.label(*irrep): x for irrep, x in B.items()}
         plan = polynomials.plan(irreps, self.correlation[k], tuple(i[1:] for i in self.outputs(k)))
         out = {}
         for irrep, P in polynomials.evaluate(plan, whole).items():
@@ -370,6 +392,51 @@ class MACE(MessagePassing):
             for part, layer in zip(none["layers"], params["layers"])
         )
         return none | {"E0": params["E0"], "shift": params["shift"], "layers": layers}
+
+    def compress(self, params: Params, *, closest: float = 0.5, tolerance: float = 1e-10) -> tuple["MACE", Params]:
+        """Return the potential with Chebyshev series of r in place of the radial networks: the same energies, faster.
+
+        Each series is as long as the tolerance asks for on distances from `closest` to the cutoff; nearer atoms see the
+        functions continued linearly. The measured errors of values and slopes, relative to the largest, are
+        kept in `potential.tables`.
+
+        Args:
+            params: of this potential.
+            closest: Å.
+            tolerance: error of the networks' outputs over the envelope, relative to the largest one.
+
+        Raises:
+            ValueError: a transformed distance, which depends on the pair of species; a potential that is compressed; a
+                tolerance that 200 polynomials do not reach.
+        """
+        if self.tables or self.distance_transform != "none":
+            why = "is compressed already" if self.tables else f"sees distances through {self.distance_transform!r}"
+            raise ValueError(f"this MACE {why}: its radial networks cannot be replaced by series of the distance.")
+        if not (0 < closest < self.cutoff and tolerance > 0):
+            raise ValueError(
+                f"compress needs 0 < closest < {self.cutoff} Å and tolerance > 0; got {closest}, {tolerance}."
+            )
+        tables, layers = [], []
+        for layer in params["layers"]:
+
+            @jax.jit
+            def network(s, weights=layer["radial"]):
+                r = self.cutoff - s
+                e = radial_basis(self.radial_type, r, self.cutoff, params["radial"]["constants"])
+                u = polynomial_envelope(r / self.cutoff, self.num_polynomial_cutoff)[..., None]
+                last = weights[-1] / math.sqrt(weights[-1].shape[0])
+                return (
+                    hidden_layers(weights, e * u) @ last / u if self.apply_cutoff else hidden_layers(weights, e) @ last
+                )
+
+            def both(s, network=network):
+                s = jnp.asarray(s, params["embedding"].dtype)
+                return tuple(np.asarray(x, float)[None] for x in jax.jvp(network, (s,), (jnp.ones_like(s),)))
+
+            table, coefficients = tabulate(both, NEAR, self.cutoff - closest, tolerance, LARGEST_TABLE)
+            tables.append(table)
+            layers.append(layer | {"radial": (jnp.asarray(coefficients[0], params["embedding"].dtype),)})
+        return replace(self, tables=tuple(tables)), params | {"layers": tuple(layers)}
 
     def restrict(self, params, species):
         rows = np.array(subset(self.species, species))

@@ -1,14 +1,17 @@
 """MACE: options against numbers of mace-torch (written by `mace_options.py`), and its parts against simple forms."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxmlp as jm
 from jaxmlp.formats import mace
+from jaxmlp.potentials.mace import MACE
 
 QUANTITIES = ("energy", "node_energy", "forces", "virials", "slope")
 OPTIONS = Path(__file__).parent / "mace_options.npz"
@@ -41,3 +44,65 @@ def test_options_agree_with_mace_torch(tmp_path, name):
         scale = np.abs(want["forces"]).max()
         np.testing.assert_allclose(out.forces, want["forces"], 0, 1e-9 * scale)
         np.testing.assert_allclose(out.virial, want["virials"][0], 0, 1e-9 * scale)
+
+
+def crystal(potential):
+    """Two atoms of each species in a skewed cell."""
+    rng = np.random.default_rng(2)
+    numbers = np.repeat(potential.species, 2)
+    box = 4.2 * (np.eye(3) + 0.1 * rng.normal(size=(3, 3)))
+    return jm.System(
+        numbers, np.array([[0, 0, 0], [2, 2, 0.3], [2, 0, 2], [0, 2, 2]]) + rng.normal(size=(4, 3)) / 9, box
+    )
+
+
+def small(**options):
+    potential = MACE((14, 8), 3.9, hidden="3x0e+3x1o", max_ell=2, num_bessel=4, radial_mlp=(6, 6), mlp=4, **options)
+    return potential, potential.init(jax.random.key(4))
+
+
+def test_cuequivariance_computes_the_same():
+    """Its plain form, as there is no GPU."""
+    pytest.importorskip("cuequivariance_jax")
+    potential = MACE((14, 8), 3.9, hidden="2x0e+2x1o", max_ell=1, num_bessel=3, radial_mlp=(4,), mlp=2)
+    params = potential.init(jax.random.key(6))
+    system = crystal(potential)
+    expected, found = (
+        jax.jit(jm.evaluate_fn(replace(potential, kernels=kernels), system))(system.R, system.box, params)
+        for kernels in ("jax", "cuequivariance")
+    )
+    np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-12)
+    np.testing.assert_allclose(found.forces, expected.forces, 0, 1e-11)
+
+
+def test_compressed_radial_networks_keep_their_tolerance():
+    potential, params = small(interactions=("RealAgnosticResidualInteractionBlock",) * 2)
+    series, p = potential.compress(params, closest=0.8, tolerance=1e-9)
+    system = crystal(potential)
+    pairs = ((potential, params), (series, p))
+    exact, fast = (jax.jit(jm.evaluate_fn(a, system))(system.R, system.box, b) for a, b in pairs)
+    assert all(table.error < 1e-9 for table in series.tables)
+    np.testing.assert_allclose(fast.energies, exact.energies, 0, 1e-8)
+    np.testing.assert_allclose(fast.forces, exact.forces, 0, 1e-7)
+    with pytest.raises(ValueError, match="compressed already"):
+        series.compress(p)
+    with pytest.raises(ValueError, match="'agnesi'"):
+        small(distance_transform="agnesi")[0].compress(small(distance_transform="agnesi")[1])
+
+
+def test_many_species_give_what_few_do():
+    """Beyond a few species the first layer's messages are made edge by edge."""
+    many = MACE((1, 6, 7, 8, 14), 3.9, hidden="3x0e", max_ell=1, num_bessel=4, radial_mlp=(6,), mlp=4)
+    params = many.init(jax.random.key(5))
+    few, p = many.restrict(params, (14, 8))
+    system = crystal(few)
+    species = np.searchsorted(many.species, system.numbers), np.array([0, 0, 1, 1])
+    search = jm.NeighborSearch.allocate(system.R, system.box, system.pbc, many.shells)
+    R, box = jnp.asarray(system.R), jnp.asarray(system.box)
+    neighbors = search(R, box)
+    run = jax.jit(jm.evaluate, static_argnums=0)
+    a, b = (
+        run(*pair, R, box, jnp.asarray(index), neighbors) for pair, index in zip(((many, params), (few, p)), species)
+    )
+    np.testing.assert_allclose(a.energies, b.energies, rtol=1e-12)
+    np.testing.assert_allclose(a.forces, b.forces, 0, 1e-12)
