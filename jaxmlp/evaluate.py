@@ -26,7 +26,6 @@ from jaxmlp.rows import (
     DEFAULT,
     Execution,
     Rows,
-    cast,
     flat,
     full_graph,
     graph_of,
@@ -98,9 +97,9 @@ def in_rows(potential: Potential) -> bool:
 def _site_energies(potential, params, graph: Graph, execution: Execution) -> Array:
     """Energies of existing atoms in the dtype of the geometry, 0 for padded atoms."""
     dtype = graph.planes[0].dtype
-    if execution.precision == "mixed":
-        graph, params = cast((graph, params), jnp.float32)
-    energies = potential.site_energies(params, graph).astype(dtype)
+    graph, params = execution.network(graph, params)
+    with jax.default_matmul_precision(execution.products):
+        energies = potential.site_energies(params, graph).astype(dtype)
     return graph.existing(energies)
 
 

@@ -21,7 +21,7 @@ from jax import Array, lax
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.neighbors.search import Neighbors
 from jaxmlp.potential import MessagePassing, Params
-from jaxmlp.rows import DEFAULT, Execution, Rows, cast, flat, graph_of, planes_of, rows_of, sites, vectors_of
+from jaxmlp.rows import DEFAULT, Execution, Rows, flat, graph_of, planes_of, rows_of, sites, vectors_of
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Chain:
 
     def step(self, k: int, params, block: Rows, vectors, own, theirs):
         """Step k of a block: (features, shared); energies in the dtype of the geometry, 0 where there is no atom."""
-        graph, dtype = self.graph(block, vectors), vectors[0].dtype
-        if self.execution.precision == "mixed":
-            graph, params = cast((graph, params), jnp.float32)
-        own, shared = self.potential.step(k, params, graph, own, theirs)
+        dtype = vectors[0].dtype
+        graph, params = self.execution.network(self.graph(block, vectors), params)
+        with jax.default_matmul_precision(self.execution.products):
+            own, shared = self.potential.step(k, params, graph, own, theirs)
         if k == self.potential.steps - 1:
             own = graph.existing(own.astype(dtype))
         return own, shared

@@ -12,6 +12,7 @@ from jaxmlp.neighbors.search import Neighbors
 from jaxmlp.potential import Potential
 
 ROWS_ON_ACCELERATOR = 1 << 16
+PRECISIONS = ("mixed", "tensorfloat32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Execution:
         block: rows of a potential evaluated together; None takes the potential's own choice on a CPU, and
             as many rows as fit on an accelerator.
         precision: None follows the dtype of R; "mixed" keeps positions, edge vectors and sums in the dtype of R
-            (float64) and evaluates the potential in float32.
+            (float64) and evaluates the potential in float32. "tensorfloat32" and "bfloat16" do the same, and let an
+            accelerator round what the matrix products of networks multiply to these; on a CPU they are "mixed".
         devices: number of devices the atoms are sharded over. On a CPU, start Python with
             XLA_FLAGS=--xla_force_host_platform_device_count=n to have n of them.
         scatter: how a message-passing potential collects the gradients of features that atoms share: True adds them up
@@ -36,8 +38,8 @@ class Execution:
     scatter: bool | None = None
 
     def __post_init__(self):
-        if self.precision not in (None, "mixed"):
-            raise ValueError(f'precision must be None or "mixed"; got {self.precision!r}.')
+        if self.precision not in (None, *PRECISIONS):
+            raise ValueError(f"precision must be None or one of {', '.join(PRECISIONS)}; got {self.precision!r}.")
         if self.block is not None and self.block < 1:
             raise ValueError(f"block is a number of rows and must be positive; got {self.block}.")
         if self.devices is not None and not 1 <= self.devices <= jax.device_count():
@@ -45,6 +47,15 @@ class Execution:
                 f"devices={self.devices}, but this process has {jax.device_count()}. On a CPU set XLA_FLAGS="
                 f"--xla_force_host_platform_device_count={self.devices} before jax is imported."
             )
+
+    def network(self, graph: Graph, params):
+        """Return graph and parameters as a potential gets them."""
+        return (graph, params) if self.precision is None else cast((graph, params), jnp.float32)
+
+    @property
+    def products(self) -> str:
+        """The precision of matrix products that ask for none."""
+        return "highest" if self.precision in (None, "mixed") else self.precision
 
     def rows(self, potential: Potential, n: int) -> int:
         """Rows per block for n rows: a divisor of n near the wanted size, where one exists, pads nothing."""

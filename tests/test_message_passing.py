@@ -94,9 +94,10 @@ def test_third_derivatives_with_parameters_agree_with_the_plain_form(case):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), found, expected)
 
 
-def test_mixed_precision_computes_steps_in_single_precision(case):
+@pytest.mark.parametrize("precision", ["mixed", "bfloat16"])
+def test_mixed_precision_computes_steps_in_single_precision(case, precision):
     potential, params, R, *rest = case
-    mixed = jm.evaluate(potential, params, R, *rest, execution=jm.Execution(precision="mixed"))
+    mixed = jm.evaluate(potential, params, R, *rest, execution=jm.Execution(precision=precision))
     full = jm.evaluate(potential, params, R, *rest)
     assert mixed.forces.dtype == jnp.float64
     assert 1e-9 < np.abs(mixed.forces - full.forces).max() < 1e-5
