@@ -303,6 +303,28 @@ def _network(kind: str) -> Case:
     return Case(potential, params, rattled(species, 2.5), smooth=kind != "egnn-all-pairs")
 
 
+def _nequip(species=(14, 6), **options) -> Case:
+    """Unequal widths, both parities, numbers of neighbours by species."""
+    from jaxmlp.potentials.nequip import NequIP, layer_irreps
+
+    options = {"l_max": 2, "irreps": layer_irreps((4, 3, 2), 2, 3)} | options
+    potential = NequIP(
+        species, 4.0, embedding=4, bessels=5, radial=((6,),), readout=(5,), neighbors=(9.0, 11.0), **options
+    )
+    params = potential.init(jax.random.key(21))
+    return Case(potential, params | {"scale": 3.0 * params["scale"]}, rattled(species, 2.3))
+
+
+def _allegro(**options) -> Case:
+    from jaxmlp.potentials.allegro import Allegro, tracked_irreps
+
+    options = {"l_max": 2, "tracked": tracked_irreps(2), "scalar_embed": (6,)} | options
+    sizes = {"features": (5, 4), "embedding": 6, "bessels": 5, "latent": (6,), "readout": (5,)}
+    potential = Allegro((14, 6), 4.0, **sizes, neighbors=(9.0, 11.0), **options)
+    params = potential.init(jax.random.key(22))
+    return Case(potential, params | {"scale": 3.0 * params["scale"]}, rattled((14, 6), 2.3))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard-jones-truncated": lambda: _lennard_jones("truncated"),
     "lennard-jones-force-shifted": lambda: _lennard_jones("force-shifted"),
@@ -318,6 +340,26 @@ CASES: dict[str, Callable[[], Case]] = {
     "deepmd-compressed": lambda: _deepmd("concat"),
     "deepmd-zbl": lambda: _deepmd("zbl"),
     "mace": _mace,
+    "nequip": _nequip,
+    "nequip-options": lambda: _nequip(
+        irreps=("3x0e+2x0o+2x1o", "3x0e+2x0o+2x1o", "4x0e"),
+        l_max=1,
+        cutoffs=((4.0, 3.4), (3.6, 3.0)),
+        zbl=14.4,
+        self_connection="first",
+        residual=True,
+        scalars=("ssp", "tanh"),
+        convention="0.4.4",
+    ),
+    "allegro": _allegro,
+    "allegro-splines": lambda: _allegro(
+        splines=(6, 4),
+        tracked="0e+1o+2e",
+        individual=False,
+        coupled=False,
+        activations=(None, "mish", "gelu"),
+        zbl=14.4,
+    ),
     "schnet": lambda: _network("schnet"),
     "schnet-shared": lambda: _network("schnet-shared"),
     "painn": lambda: _network("painn"),
@@ -351,6 +393,8 @@ CASES: dict[str, Callable[[], Case]] = {
 # These differ from another in a detail of their energies; the laws that cost most take that other.
 VARIANTS = {
     "ani",
+    "nequip-options",
+    "allegro-splines",
     "schnet-shared",
     "painn-shared",
     "egnn-all-pairs",

@@ -142,6 +142,8 @@ FORMATS = (
     Format("SchNet, PaiNN (schnetpack)", "jaxmlp.formats.schnetpack", _is_network("SchNet", "PaiNN"), *TORCH),
     Format("DimeNet++ (PyTorch Geometric)", "jaxmlp.formats.dimenet", _is_network("DimeNetPlusPlus"), *TORCH),
     Format("EGNN", "jaxmlp.formats.egnn", _is_network("EGNN"), *TORCH),
+    Format("NequIP (nequip)", "jaxmlp.formats.nequip", _is_network("NequIP"), *TORCH),
+    Format("Allegro (nequip-allegro)", "jaxmlp.formats.allegro", _is_network("Allegro"), *TORCH),
     Format("MACE (mace-torch)", "jaxmlp.formats.mace", _is_network("MACE", "ScaleShiftMACE"), *TORCH),
 )
 

@@ -67,6 +67,8 @@ CLASSES: dict[str, str | type] = {
     "SeAtten": "jaxmlp.potentials.deepmd_attention",
     "LocalFrame": "jaxmlp.potentials.deepmd_frame",
     "MACE": "jaxmlp.potentials.mace",
+    "NequIP": "jaxmlp.potentials.nequip",
+    "Allegro": "jaxmlp.potentials.allegro",
     "SchNet": "jaxmlp.potentials.schnet",
     "PaiNN": "jaxmlp.potentials.painn",
     "DimeNetPlusPlus": "jaxmlp.potentials.dimenet",
