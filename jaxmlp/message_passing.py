@@ -10,6 +10,7 @@ features between steps are kept, never what a step computes per edge; and as the
 own derivatives hold to every order, forward and reverse, which a `custom_vjp` of the gather would forbid.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +23,8 @@ from jaxmlp.neighbors.graph import Graph
 from jaxmlp.neighbors.search import Neighbors
 from jaxmlp.potential import MessagePassing, Params
 from jaxmlp.rows import DEFAULT, Execution, Rows, flat, graph_of, planes_of, rows_of, sites, vectors_of
+
+SMALL = 64  # rows
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ class Chain:
     def of(cls, potential, execution, size, axis, rows: Rows, X, R, box, species, neighbors) -> "Chain":
         blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
         return cls(potential, execution, blocks, planes_of(X), R, box, species, neighbors, axis)
+
+    def recomputed(self, function: Callable) -> Callable:
+        """Return the work on a block so that its derivatives compute it again and nothing of it is kept.
+
+        Training on small structures takes derivatives of forces, and there it is faster to keep everything.
+        """
+        return function if self.blocks.species.size <= SMALL else jax.checkpoint(function, prevent_cse=False)
 
     def vectors(self, block: Rows) -> tuple[Array, ...]:
         """The planes of r_ij of a block."""
@@ -81,7 +91,7 @@ class Chain:
         for k in range(self.potential.steps):
             inputs.append((own, shared))
 
-            @partial(jax.checkpoint, prevent_cse=False)
+            @self.recomputed
             def one(x, k=k, shared=shared):
                 block, own = x
                 vectors = self.vectors(block)
@@ -119,7 +129,7 @@ class Chain:
     def _pull(self, k: int, params, parameters: bool, shared, totals, x):
         """Differentiate step k of one block."""
 
-        @partial(jax.checkpoint, prevent_cse=False)
+        @self.recomputed
         def pull(block, own, d_own, d_shared, shared):
             vectors = self.vectors(block)
             theirs = self.graph(block, vectors).gather(shared)
@@ -151,7 +161,7 @@ class Chain:
         """The sum over incoming edges, as blocks of rows, of an array over all edges."""
         edges = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), self.everywhere(d_theirs))
 
-        @partial(jax.checkpoint, prevent_cse=False)
+        @self.recomputed
         def receive(reverse):
             known, slot = reverse >= 0, jnp.maximum(reverse, 0)
 

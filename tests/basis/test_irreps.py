@@ -199,3 +199,15 @@ def test_networks_keep_the_variance():
         **EXACT,
     )
     np.testing.assert_allclose(scalar_network(x, (a,)), x @ a / 2, **EXACT)
+
+
+def test_couplings_and_harmonics_are_those_of_e3nn_jax():
+    e3nn = pytest.importorskip("e3nn_jax")
+    for l1, l2, l3 in np.ndindex(4, 4, 4):
+        if abs(l1 - l2) <= l3 <= l1 + l2:
+            np.testing.assert_allclose(ir.coupling(l1, l2, l3), e3nn.clebsch_gordan(l1, l2, l3), atol=1e-14)
+    v = np.random.default_rng(0).normal(size=(20, 3))
+    expected = e3nn.spherical_harmonics(range(5), jnp.asarray(v), normalize=True, normalization="component").array
+    x, y, z = jnp.asarray(v / np.linalg.norm(v, axis=1, keepdims=True)).T
+    found = [plane for level in ir.harmonics(x, y, z, 4) for plane in level]
+    np.testing.assert_allclose(np.stack(found, axis=1), expected, atol=1e-13)
