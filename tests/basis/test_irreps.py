@@ -207,7 +207,9 @@ def test_couplings_and_harmonics_are_those_of_e3nn_jax():
         if abs(l1 - l2) <= l3 <= l1 + l2:
             np.testing.assert_allclose(ir.coupling(l1, l2, l3), e3nn.clebsch_gordan(l1, l2, l3), atol=1e-14)
     v = np.random.default_rng(0).normal(size=(20, 3))
-    expected = e3nn.spherical_harmonics(range(5), jnp.asarray(v), normalize=True, normalization="component").array
+    expected = e3nn.spherical_harmonics(
+        "0e+1o+2e+3o+4e", jnp.asarray(v), normalize=True, normalization="component"
+    ).array
     x, y, z = jnp.asarray(v / np.linalg.norm(v, axis=1, keepdims=True)).T
     found = [plane for level in ir.harmonics(x, y, z, 4) for plane in level]
     np.testing.assert_allclose(np.stack(found, axis=1), expected, atol=1e-13)
