@@ -42,7 +42,7 @@ def train(count: int, minutes: float, batch: int = 5, seed: int = 0) -> dict:
     params = model.init(jax.random.key(seed), jnp.float32)
     params |= {"scale": jnp.float32(F.std()), "shift": jnp.float32(E.mean() / len(numbers))}
     system = jm.System(numbers, R[0])
-    predict = jax.vmap(jm.evaluate_fn(model, system, headroom=0.15), (0, None, None))
+    predict = jax.vmap(jm.evaluate_fn(model, system, headroom=0.3), (0, None, None))
     schedule = lambda progress: 0.01 * 0.5 * (1 + np.cos(np.pi * progress))
     optimiser = optax.inject_hyperparams(optax.amsgrad)(0.01)
     fixed = ("scale", "shift", "E0", "radial")

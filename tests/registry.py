@@ -279,6 +279,20 @@ def _mace() -> Case:
     return Case(potential, potential.init(jax.random.key(10)), rattled((14, 8), 2.3))
 
 
+def _mace_atoms() -> Case:
+    """A block whose radial network sees the atoms, with edges of other irreps and densities and tables that matter."""
+    from jaxmlp.potentials.mace import MACE
+
+    options = {"num_bessel": 4, "radial_mlp": (6,), "mlp": 4, "apply_cutoff": False, "edge": "2x0e+2x1o"}
+    blocks = ("RealAgnosticResidualNonLinearInteractionBlock",) * 2
+    potential = MACE((14, 8), 3.8, hidden="3x0e+3x1o", max_ell=2, correlation=(2, 2), interactions=blocks, **options)
+    params = potential.init(jax.random.key(11))
+    louder = lambda x: 800 * x
+    wake = {"alpha": lambda x: x / 10, "beta": lambda x: x + 1, "source": louder, "target": louder}
+    layers = (layer | {n: f(layer[n]) for n, f in wake.items()} for layer in params["layers"])
+    return Case(potential, params | {"layers": tuple(layers)}, rattled((14, 8), 2.3))
+
+
 def _network(kind: str) -> Case:
     """Small random graph networks, with offsets and biases that are not zero."""
     from jaxmlp.potentials import dimenet, egnn, painn, schnet
@@ -340,6 +354,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "deepmd-compressed": lambda: _deepmd("concat"),
     "deepmd-zbl": lambda: _deepmd("zbl"),
     "mace": _mace,
+    "mace-nonlinear": _mace_atoms,
     "nequip": _nequip,
     "nequip-options": lambda: _nequip(
         irreps=("3x0e+2x0o+2x1o", "3x0e+2x0o+2x1o", "4x0e"),
@@ -393,6 +408,7 @@ CASES: dict[str, Callable[[], Case]] = {
 # These differ from another in a detail of their energies; the laws that cost most take that other.
 VARIANTS = {
     "ani",
+    "mace-nonlinear",
     "nequip-options",
     "allegro-splines",
     "schnet-shared",

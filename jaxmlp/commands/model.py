@@ -27,7 +27,7 @@ def info(model: Model, species: Species = None, units: Units = None) -> None:
         "elements": " ".join(chemical_symbols[z] for z in potential.species),
         "cutoff": f"{potential.cutoff:g} Å",
         "parameters": f"{sum(np.size(x) for x in leaves)} in {len(leaves)} arrays",
-        "evaluation": "local, in blocks of atoms" if potential.local else "whole system at once",
+        "evaluation": _evaluation(potential),
     }
     for field in dataclasses.fields(potential):  # type: ignore[arg-type]
         if field.name not in ("species", "cutoff") and field.init:
@@ -36,6 +36,17 @@ def info(model: Model, species: Species = None, units: Units = None) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     console().print(table)
+
+
+def _evaluation(potential) -> str:
+    """How far an atom's energy sees."""
+    from jaxmlp.potential import MessagePassing
+
+    if potential.local:
+        return "local, in blocks of atoms"
+    if isinstance(potential, MessagePassing):
+        return f"{potential.steps} steps in blocks of atoms, sees {potential.steps * potential.cutoff:g} Å far"
+    return "whole system at once"
 
 
 def _brief(value) -> str:

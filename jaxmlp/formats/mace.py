@@ -1,7 +1,6 @@
 """MACE models of mace-torch: a pickled `.model`, a state dict, or `weights.npz` with `config.json`."""
 
 import math
-from itertools import pairwise
 from os import PathLike
 
 import jax
@@ -12,9 +11,20 @@ from jaxmlp.basis import equivariant_polynomials as polynomials
 from jaxmlp.basis import irreps as ir
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.formats.mace_module import options_of
+from jaxmlp.formats.mace_nonlinear import (
+    attention_layer,
+    convolved,
+    declared,
+    hidden_widths,
+    linear_of,
+    marked,
+    nonlinear_layer,
+    plain_network,
+)
 from jaxmlp.formats.torch_files import Options, Weights, read_config, read_object, state_of, weights_of
 from jaxmlp.potential import Params
 from jaxmlp.potentials.mace import INTERACTIONS, MACE
+from jaxmlp.potentials.mace_nonlinear import ATTENTION, NONLINEAR
 
 RADIAL_NAMES = {"bessel": "bessel_weights", "gaussian": "gaussian_weights", "chebyshev": "n"}
 # What a configuration may say that has no effect on the energy, or that the tensors themselves say.
@@ -32,12 +42,13 @@ def load(
 ) -> tuple[MACE, Params]:
     """Return the potential and its parameters.
 
-    All classes of interaction blocks but the attentive and the nonlinear one; plain and ScaleShift models; several
-    heads, of which one is taken. Nothing in a pickled model is executed, and no torch is needed.
+    All classes of interaction blocks, plain and ScaleShift models; several heads, of which one is taken. Nothing in a
+    pickled model is executed, and no torch is needed.
 
     Args:
         path: `.model`, a state dict, `weights.npz`, or a folder with one of these. Beside the last three, `config.json`
-            says what tensors do not: "avg_num_neighbors" always, others where they differ from mace-torch's defaults.
+            says what tensors do not: "avg_num_neighbors" unless all blocks are nonlinear, others where they differ from
+            mace-torch's defaults, "apply_cutoff" and "edge_irreps" among them.
         head: which to take of a model with several.
         avg_num_neighbors: in place of that of config.json.
 
@@ -93,8 +104,9 @@ def _potential(options: Options, weights: Weights) -> MACE:
     constants = f"radial_embedding.bessel_fn.{RADIAL_NAMES[radial[0]]}"
     basis = weights.take(constants).size
     channels, irreps, max_ell, correlation, agnostic = _products(options, weights, layers, len(species))
-    first = "interactions.0.conv_tp_weights.layer"
-    mlp = tuple(weights.shape(f"{first}{k}.weight", 2)[1] for k in range(weights.count(first) - 1))
+    interactions = _interactions(options, weights, layers, irreps, max_ell, len(species))
+    neighbors = {"default": 1.0} if set(interactions) == {NONLINEAR} else {}  # these blocks do not divide by it
+    up = weights.take("interactions.0.linear_up.weight").size
     names = weights.names("radial_embedding.distance_transform.")
     transform = ("agnesi" if any(n.endswith(".q") for n in names) else "soft") if names else "none"
     readouts, heads = weights.count("readouts."), _heads(options)
@@ -108,10 +120,9 @@ def _potential(options: Options, weights: Weights) -> MACE:
         hidden=irreps,
         max_ell=max_ell,
         correlation=correlation,
-        interactions=_interactions(options, weights, layers, irreps, max_ell, len(species)),
+        interactions=interactions,
         num_bessel=basis,
         num_polynomial_cutoff=int(weights.number("radial_embedding.cutoff_fn.p")),
-        radial_mlp=mlp,
         radial_type=radial[0],
         distance_transform=transform,
         apply_cutoff=options.take("apply_cutoff", bool, True),
@@ -123,10 +134,11 @@ def _potential(options: Options, weights: Weights) -> MACE:
         agnostic_product=options.take("use_agnostic_product", bool, agnostic),
         so3=options.take("use_so3", bool, False),
         edge=options.take("edge_irreps", str, None),
-        edge_first=options.take("use_edge_irreps_first", bool, False),
+        edge_first=options.take("use_edge_irreps_first", bool, up != channels**2),
         zbl=bool(weights.names("pair_repulsion_fn.")),
-        avg_num_neighbors=options.take("avg_num_neighbors", float),
+        avg_num_neighbors=options.take("avg_num_neighbors", float, **neighbors),
         convention="0.4.4",
+        **hidden_widths(weights, layers),
     )
 
 
@@ -186,17 +198,20 @@ def _interactions(options: Options, weights: Weights, layers: int, irreps: str, 
     features = ir.parse_irreps(irreps)
     out = []
     for t in range(layers):
-        name = stated[t]
-        if name is None:
+        name, special = stated[t], marked(weights, t)
+        option = "interaction_cls" if t else "interaction_cls_first"
+        if name is None and special is None:
             arriving = {i[1:] for i in features} if t else {(0, 1)}
             leaving = {i[1:] for i in (features if t < layers - 1 else features[:1])}
             size = weights.take(f"interactions.{t}.skip_tp.weight").size / (features[0][0] ** 2 * species)
             residual = size == len(arriving & leaving) and size != max_ell + 1
             density = bool(weights.names(f"interactions.{t}.density_fn."))
             name = next(n for n, kind in INTERACTIONS.items() if kind == (residual, density))
+        name = special if name is None else name
         if name not in INTERACTIONS:
-            option = "interaction_cls" if t else "interaction_cls_first"
             options.refuse(option, name, f"one of {', '.join(INTERACTIONS)}")
+        if special != (name if name in (ATTENTION, NONLINEAR) else None):
+            options.refuse(option, name, f"{special or 'another block'}, as the tensors have it")
         out.append(name)
     return tuple(out)
 
@@ -239,44 +254,33 @@ def _constants(potential: MACE) -> str:
 
 
 def _layer(potential: MACE, weights: Weights, t: int, head: int, heads: int) -> Params:
-    s, F = len(potential.species), potential.channels
+    block = {ATTENTION: attention_layer, NONLINEAR: nonlinear_layer}.get(potential.interactions[t], _plain_layer)
+    return block(weights, potential, t) | {
+        "product": _product(potential, weights, t),
+        "mix": linear_of(weights, f"products.{t}.linear", potential.outputs(t), potential.outputs(t)),
+        "readout": _readout(potential, weights, t, head, heads) if potential.has_readout(t) else {},
+    }
+
+
+def _plain_layer(weights: Weights, potential: MACE, t: int) -> Params:
+    """What a block has whose radial network sees distances only."""
     residual, density = INTERACTIONS[potential.interactions[t]]
     name = f"interactions.{t}."
-    targets = tuple((F, l, p) for l, p in potential.targets(t))
-    paths = potential.paths(t)
-    order = np.argsort([2 * p.target[0] + (p.target[1] > 0) for p in paths], kind="stable")  # as the file has them
-    mid = tuple((paths[k].mul, *paths[k].target) for k in order)
-    sizes = (potential.num_bessel, *potential.radial_mlp, sum(p.mul for p in paths))
-    radial = [
-        weights.take(f"{name}conv_tp_weights.layer{k}.weight", (a, b)) for k, (a, b) in enumerate(pairwise(sizes))
-    ]
-    starts = np.cumsum([0, *(paths[k].mul for k in order)])
-    columns = {k: np.arange(starts[i], starts[i + 1]) for i, k in enumerate(order)}
-    radial[-1] = radial[-1][:, np.concatenate([columns[k] for k in range(len(paths))])]
+    targets = tuple((potential.channels, l, p) for l, p in potential.targets(t))
+    linear, columns, count = convolved(weights, potential, t, f"{name}linear", targets)
+    sizes = (potential.num_bessel, *potential.radial_mlp, count)
     skip_in, skip_out = (potential.inputs(t), potential.outputs(t)) if residual else (targets, targets)
     layer = {
-        "up": _linear(weights, f"{name}linear_up", potential.inputs(t), potential.sent(t)),
-        "radial": tuple(radial),
-        "linear": _linear(weights, f"{name}linear", mid, targets),
-        "skip": _skip(weights, f"{name}skip_tp", skip_in, skip_out, s),
-        "product": _product(potential, weights, t),
-        "mix": _linear(weights, f"products.{t}.linear", potential.outputs(t), potential.outputs(t)),
-        "readout": _readout(potential, weights, t, head, heads) if potential.has_readout(t) else {},
+        "up": linear_of(weights, f"{name}linear_up", potential.inputs(t), declared(potential, t)),
+        "radial": plain_network(weights, name, sizes, columns),
+        "linear": linear,
+        "skip": _skip(weights, f"{name}skip_tp", skip_in, skip_out, len(potential.species)),
     }
     if density:
         layer["density"] = weights.take(f"{name}density_fn.layer0.weight", (potential.num_bessel, 1))
     if not residual:  # only what a path reaches
-        reached = ir.widths(potential.reached(t))
-        layer["skip"] = {n: w for n, w in layer["skip"].items() if n in reached}
+        layer["skip"] = {n: w for n, w in layer["skip"].items() if n in linear}
     return layer
-
-
-def _linear(weights: Weights, name: str, irreps_in: ir.Irreps, irreps_out: ir.Irreps) -> dict[str, np.ndarray]:
-    flat = weights.take(f"{name}.weight", (None,))
-    try:
-        return ir.linear_from_flat(flat, irreps_in, irreps_out)
-    except ValueError as error:
-        raise FormatError(weights.path, None, f"the tensor '{name}.weight' has {flat.size} numbers: {error}") from error
 
 
 def _skip(weights: Weights, name: str, irreps_in: ir.Irreps, irreps_out: ir.Irreps, species: int):
@@ -350,5 +354,6 @@ def _skip_constants(weights: Weights, potential: MACE) -> None:
             raise FormatError(weights.path, None, f"the tensor {name!r} is not the constant {value} of mace-torch.")
     for name in weights.names():
         last = name.rsplit(".", 1)[-1]
-        if weights.empty(name) or last in ("output_mask", "num_interactions", "r_max") or "_w3j_" in last or "_compiled" in name:
+        constant = last in ("output_mask", "num_interactions", "r_max") or "_w3j_" in last or "_compiled" in name
+        if constant or weights.empty(name):
             weights.skip(name)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.formats.torch_pickle import Inert, kind_of
 
@@ -65,6 +67,10 @@ def _children(module: Inert, name: str) -> list[Inert]:
 
 
 def _number(value: Any) -> float | None:
+    """A number, or one of numpy's, which is pickled as a call with its dtype and its bytes."""
+    if isinstance(value, Inert) and value.name.endswith(" scalar") and len(value.args) == 2:
+        dtype, content = value.args
+        value = np.frombuffer(content, np.dtype(dtype.args[0]))[0]
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -15,12 +15,14 @@ from jaxmlp.basis import cuequivariance
 from jaxmlp.basis import equivariant_polynomials as polynomials
 from jaxmlp.basis import irreps as ir
 from jaxmlp.basis.convolution import Path, convolution, path_irreps, paths, species_convolution
-from jaxmlp.basis.deepmd_tables import Chebyshev, tabulate
+from jaxmlp.basis.deepmd_tables import Chebyshev
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.radial_bessel import polynomial_envelope
 from jaxmlp.basis.species import by_species, check_species, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import MessagePassing, Params
+from jaxmlp.potentials import mace_nonlinear as nonlinear
+from jaxmlp.potentials.mace_nonlinear import ATTENTION, NONLINEAR
 from jaxmlp.potentials.mace_radial import (
     RADIAL_TYPES,
     TRANSFORMS,
@@ -29,18 +31,19 @@ from jaxmlp.potentials.mace_radial import (
     repulsion,
     transformed,
 )
+from jaxmlp.potentials.mace_series import radial_series
 
 # Interaction blocks of the reference implementation: (a self-connection of the layer's input is added after the
-# product; messages are divided by 1 + a density of neighbours, not by their average number).
+# product; messages are divided by a density of neighbours, such as 1 + density, not by their average number).
 INTERACTIONS = {
     "RealAgnosticInteractionBlock": (False, False),
     "RealAgnosticResidualInteractionBlock": (True, False),
     "RealAgnosticDensityInteractionBlock": (False, True),
     "RealAgnosticDensityResidualInteractionBlock": (True, True),
+    ATTENTION: (True, False),
+    NONLINEAR: (True, True),
 }
 GATES = {"silu": ir.silu, "tanh": ir.tanh, "none": lambda x: x}
-NEAR = 1e-4  # Å before the cutoff, where network and envelope are too small to be divided
-LARGEST_TABLE = 200  # polynomials; beyond, the networks are about as fast
 FEW = 4  # species for which a sum over neighbours of each is cheaper than a radial network's last layer on every edge
 
 
@@ -54,12 +57,13 @@ class MACE(MessagePassing):
         A_i = 1/N linear( sum_j R(r_ij) h_j (x) Y(r_ji) ),   B_i = polynomials in A_i with weights of the species of i,
         h_i <- linear(B_i) + W[t_i] h_i,
 
-    R from a network of radial functions, and the last term only in "Residual" blocks; others apply W[t_i] to A_i.
+    R from a network of radial functions, and the last term only in "Residual" blocks; others apply W[t_i] to A_i. Two
+    blocks, of attention and the nonlinear one, make A in another way: see `mace_nonlinear`.
 
     Parameters: "embedding" (S, F); "layers", for each {"up", "radial", "linear", "skip", "product", "mix", "readout",
     and "density" in "Density" blocks}, matrices by irrep; "E0" (S,) eV; "scale", "shift" eV; "radial" {constants};
     "radii" (S,) Å, covalent. The product has weights (S, r, F) for r independent polynomials, those of
-    `equivariant_polynomials`.
+    `equivariant_polynomials`. What the two blocks have beside or instead stands in `mace_nonlinear`.
 
     Args:
         species: atomic numbers.
@@ -81,14 +85,15 @@ class MACE(MessagePassing):
         keep_last: the last layer keeps all irreps; else scalars only.
         agnostic_product: weights of the product do not depend on the species.
         so3: all harmonics count as even.
-        edge: irreps of what neighbours send, if not those of the features.
+        edge: irreps of what neighbours send, if not those of the features; those that features lack are not sent.
         edge_first: in the first layer too.
         zbl: nuclei repel; V_i above is not zero.
-        avg_num_neighbors: N.
+        avg_num_neighbors: N; nonlinear blocks do without.
         convention: of the signs of couplings, "0.4.4" in files of mace-torch; it matters for pseudo-tensors only.
         tables: ranges of the series that stand for the radial networks, see `compress`.
         kernels: what computes convolutions and products: "jax", or "cuequivariance" for its kernels on NVIDIA GPUs; the
             numbers agree to rounding.
+        attention_mlp: radial_mlp of the blocks of attention; in mace-torch always this.
     """
 
     species: tuple[int, ...]
@@ -117,6 +122,7 @@ class MACE(MessagePassing):
     convention: str = "0.6.0"
     tables: tuple[Chebyshev, ...] = ()
     kernels: str = "jax"
+    attention_mlp: tuple[int, ...] = (256, 256, 256)
 
     block: ClassVar[int] = 32
 
@@ -142,6 +148,13 @@ class MACE(MessagePassing):
         muls = {mul for mul, _, _ in self.hidden_irreps}
         if len(muls) != 1 or (0, 1) not in {i[1:] for i in self.hidden_irreps}:
             raise ValueError(f"MACE.hidden must have as many 0e as of every other irrep; got {self.hidden!r}.")
+        for name in self.sees_atoms:
+            if not (self.attention_mlp if name == ATTENTION else self.radial_mlp):
+                raise ValueError(
+                    f"MACE.radial_mlp, attention_mlp: the networks of {name} have hidden layers; got none."
+                )
+        if any(name == NONLINEAR and (0, -1) in self.targets(k) for k, name in enumerate(self.interactions)):
+            raise ValueError(f"MACE.hidden: {NONLINEAR} has no gate for 0o; got {self.hidden!r}.")
 
     @cached_property
     def hidden_irreps(self) -> ir.Irreps:
@@ -156,6 +169,11 @@ class MACE(MessagePassing):
     @property
     def steps(self) -> int:
         return len(self.interactions)
+
+    @property
+    def sees_atoms(self) -> tuple[str, ...]:
+        """Those blocks whose radial networks see the two atoms of an edge."""
+        return tuple(name for name in self.interactions if name in (ATTENTION, NONLINEAR))
 
     # What every layer works with.
 
@@ -173,8 +191,8 @@ class MACE(MessagePassing):
         """Irreps of what neighbours send in layer k."""
         if self.edge is None or (k == 0 and not self.edge_first):
             return self.inputs(k)
-        edge = ir.parse_irreps(self.edge)
-        return edge if k else tuple(i for i in edge if i[1:] == (0, 1))
+        there = {i[1:] for i in self.inputs(k)}
+        return tuple(i for i in ir.parse_irreps(self.edge) if i[1:] in there)
 
     def targets(self, k: int) -> tuple[tuple[int, int], ...]:
         """Irreps (l, p) of A in layer k, each with `channels` channels."""
@@ -182,10 +200,11 @@ class MACE(MessagePassing):
             return tuple((l, p) for l in range(self.max_ell + 1) for p in (-1, 1))
         return tuple((l, 1 if self.so3 else (-1) ** l) for l in range(self.max_ell + 1))
 
-    def paths(self, k: int) -> tuple[Path, ...]:
-        """Products of features and harmonics in layer k."""
+    def paths(self, k: int, sent: ir.Irreps | None = None) -> tuple[Path, ...]:
+        """Products of features and harmonics in layer k; of the features `sent` if given."""
         parities = [1 if self.so3 else (-1) ** l for l in range(self.max_ell + 1)]
-        return paths(self.sent(k), self.max_ell, tuple((self.channels, *t) for t in self.targets(k)), parities)
+        wanted = tuple((self.channels, *t) for t in self.targets(k))
+        return paths(self.sent(k) if sent is None else sent, self.max_ell, wanted, parities)
 
     def reached(self, k: int) -> ir.Irreps:
         """Irreps of A in layer k that a path ends at; the others are zero."""
@@ -212,12 +231,17 @@ class MACE(MessagePassing):
         residual, density = INTERACTIONS[self.interactions[k]]
         h, energy = ({"0e": params["embedding"][own_species][:, None]}, None) if own is None else own
         Y, e, envelope, repelled = self._edges(params, graph)
-        messages, crowd = self._messages(k, params, graph, theirs, Y, e, envelope)
-        norm = 1.0 / (1.0 + crowd) if density else 1.0 / self.avg_num_neighbors
+        messages, crowd = self._messages(k, params, graph, h, theirs, Y, e, envelope)
         A = ir.linear(layer["linear"], messages)
-        if not residual:
-            A = self._skip(layer["skip"], A, own_species)
-        B = self._product(k, layer["product"], {name: norm * x for name, x in A.items()}, own_species)
+        if self.interactions[k] == NONLINEAR:
+            irreps = tuple((self.channels, *t) for t in self.targets(k))
+            A = nonlinear.gated(layer, A, crowd, ir.linear(layer["up"], h), irreps)
+        else:
+            if not residual:
+                A = self._skip(layer["skip"], A, own_species)
+            norm = 1.0 / (1.0 + crowd[:, None, None]) if density else 1.0 / self.avg_num_neighbors
+            A = {name: norm * x for name, x in A.items()}
+        B = self._product(k, layer["product"], A, own_species)
         new = ir.linear(layer["mix"], B)
         if residual:
             kept = self._skip(layer["skip"], h, own_species)
@@ -226,7 +250,7 @@ class MACE(MessagePassing):
         energy = gained + repelled if energy is None else energy + gained
         if k == self.steps - 1:
             return params["E0"][own_species] + params["scale"] * energy + params["shift"], None
-        return (new, energy), ir.linear(params["layers"][k + 1]["up"], new)
+        return (new, energy), nonlinear.sent(params["layers"][k + 1], new)
 
     def _edges(self, params, graph: Graph):
         """Harmonics of the direction from neighbour to atom, radial functions, envelope and the repulsion of nuclei."""
@@ -250,22 +274,29 @@ class MACE(MessagePassing):
             e, envelope = e * envelope[..., None], inside.astype(r.dtype)
         return ir.harmonics(*unit, self.max_ell), e, envelope, repelled
 
-    def _messages(self, k: int, params, graph: Graph, theirs, Y, e, envelope):
-        """The sum over neighbours of what they send, and the density of neighbours or None."""
+    def _messages(self, k: int, params, graph: Graph, h, theirs, Y, e, envelope):
+        """The sum over neighbours of what they send, and the density of neighbours (n,) or None."""
         layer, crowd = params["layers"][k], None
-        if "density" in layer:
-            w = layer["density"]
-            crowd = jnp.tanh((e @ (w / math.sqrt(w.shape[0])))[..., 0] ** 2) * envelope
-            crowd = jnp.sum(crowd, axis=1)[:, None, None]
-        hidden, last = self._radial(k, layer["radial"], graph, e, envelope)
-        convolve = convolution if self.kernels == "jax" else cuequivariance.convolution
-        if k:
-            return convolve(theirs, Y, hidden @ last, self.paths(k), self.convention), crowd
-        sent = ir.linear(layer["up"], {"0e": params["embedding"][:, None]})["0e"][:, 0]
-        if len(self.species) <= FEW:
-            return species_convolution(sent, hidden, last, Y, graph.neighbor_species, self.paths(k)), crowd
-        theirs = {"0e": sent[graph.neighbor_species][:, :, None]}
-        return convolve(theirs, Y, hidden @ last, self.paths(k), self.convention), crowd
+        if k == 0:  # what each species sends, (S, F)
+            theirs = {n: x[:, 0] for n, x in nonlinear.sent(layer, {"0e": params["embedding"][:, None]}).items()}
+        if self.interactions[k] == NONLINEAR:
+            hidden, last, crowd = nonlinear.nonlinear_networks(layer, graph, e, envelope)
+        elif self.interactions[k] == ATTENTION:
+            hidden, last = nonlinear.attention_network(layer, graph, h, theirs, e)
+            hidden = hidden * envelope[..., None]
+        else:
+            hidden, last = self._radial(k, layer["radial"], graph, e, envelope)
+            if "density" in layer:
+                w = layer["density"]
+                crowd = jnp.tanh((e @ (w / math.sqrt(w.shape[0])))[..., 0] ** 2) * envelope
+                crowd = jnp.sum(crowd, axis=1)
+        if k == 0 and len(self.species) <= FEW:
+            return species_convolution(theirs["0e"], hidden, last, Y, graph.neighbor_species, self.paths(k)), crowd
+        if k == 0:
+            theirs = {"0e": theirs["0e"][graph.neighbor_species][:, :, None]}
+        if self.kernels == "cuequivariance":
+            return cuequivariance.convolution(theirs, Y, hidden @ last, self.paths(k), self.convention), crowd
+        return convolution(theirs, Y, (hidden, last), self.paths(k), self.convention), crowd
 
     def _radial(self, k: int, weights, graph: Graph, e, envelope) -> tuple[Array, Array]:
         """Functions of the distance (n, M, H) and the matrix (H, paths) that makes the weights R of them."""
@@ -280,7 +311,7 @@ class MACE(MessagePassing):
         return hidden, weights[-1] / math.sqrt(weights[-1].shape[0])
 
     def _skip(self, weights, x: ir.Features, species: Array) -> dict[str, Array]:
-        """x W[t], for each irrep; W (S, in, out)."""
+        """x W[t], for each irrep; W (S, in, out), or (1, in, out) where it knows no species."""
         out = {}
         for name, w in weights.items():
             s, fan_in, width = w.shape
@@ -359,21 +390,30 @@ class MACE(MessagePassing):
         s, F = len(self.species), self.channels
         arriving, sent = ir.widths(self.inputs(k)), ir.widths(self.sent(k))
         reached, out = ir.widths(self.reached(k)), ir.widths(self.outputs(k))
-        sizes = (self.num_bessel, *self.radial_mlp, sum(p.mul for p in self.paths(k)))
-        skipped = {i: (F, F) for i in reached}
+        columns = sum(p.mul for p in self.paths(k))
+        skipped = {i: (s, F, F) for i in reached}
         if residual:
-            skipped = {i: (arriving[i], w) for i, w in out.items() if i in arriving}
+            rows = 1 if self.interactions[k] in self.sees_atoms else s
+            skipped = {i: (rows, arriving[i], w) for i, w in out.items() if i in arriving}
         t = 1 if self.agnostic_product else s
         layer: Params = {
             "up": {i: normal(arriving[i], w) for i, w in sent.items()},
-            "radial": tuple(normal(a, b) for a, b in pairwise(sizes)),
+            "radial": tuple(normal(a, b) for a, b in pairwise((self.num_bessel, *self.radial_mlp, columns))),
             "linear": {i: normal(w, F) for i, w in reached.items()},
-            "skip": {i: normal(s, *shape) / math.sqrt(s) for i, shape in skipped.items()},
+            "skip": {i: normal(*shape) / math.sqrt(shape[0]) for i, shape in skipped.items()},
             "product": {ir.label(*i): normal(t, r, F) / r for i, r in self.polynomials(k).items()},
             "mix": {i: normal(F, w) for i, w in out.items()},
             "readout": {},
         }
-        if density:
+        if self.interactions[k] == NONLINEAR:
+            made = ir.widths(ir.gate_input(tuple((F, *t) for t in self.targets(k))))
+            layer["linear"] = {i: normal(w, made[i]) for i, w in reached.items()}
+            layer["residual"] = {i: normal(w, made[i]) for i, w in sent.items() if i in made}
+            layer["second"] = {i: normal(F, F) for i in made if i in reached or i in sent}
+            layer |= nonlinear.nonlinear_init(next(keys), s, F, self.num_bessel, self.radial_mlp, columns, dtype)
+        elif self.interactions[k] == ATTENTION:
+            layer |= nonlinear.attention_init(next(keys), F, self.num_bessel, self.attention_mlp, columns, dtype)
+        elif density:
             layer["density"] = normal(self.num_bessel, 1)
         if self.has_readout(k):
             layer["readout"] = {"out": normal(self.mlp if self.nonlinear(k) else F)}
@@ -406,11 +446,13 @@ class MACE(MessagePassing):
             tolerance: error of the networks' outputs over the envelope, relative to the largest one.
 
         Raises:
-            ValueError: a transformed distance, which depends on the pair of species; a potential that is compressed; a
-                tolerance that 200 polynomials do not reach.
+            ValueError: a transformed distance, which depends on the pair of species; blocks whose networks see the
+                atoms; a potential that is compressed; a tolerance that 200 polynomials do not reach.
         """
-        if self.tables or self.distance_transform != "none":
-            why = "is compressed already" if self.tables else f"sees distances through {self.distance_transform!r}"
+        if self.tables or self.sees_atoms or self.distance_transform != "none":
+            why = f"sees distances through {self.distance_transform!r}"
+            why = f"has a {self.sees_atoms[0]}, whose networks see the atoms too" if self.sees_atoms else why
+            why = "is compressed already" if self.tables else why
             raise ValueError(f"this MACE {why}: its radial networks cannot be replaced by series of the distance.")
         if not (0 < closest < self.cutoff and tolerance > 0):
             raise ValueError(
@@ -418,31 +460,20 @@ class MACE(MessagePassing):
             )
         tables, layers = [], []
         for layer in params["layers"]:
-
-            @jax.jit
-            def network(s, weights=layer["radial"]):
-                r = self.cutoff - s
-                e = radial_basis(self.radial_type, r, self.cutoff, params["radial"]["constants"])
-                u = polynomial_envelope(r / self.cutoff, self.num_polynomial_cutoff)[..., None]
-                last = weights[-1] / math.sqrt(weights[-1].shape[0])
-                return (
-                    hidden_layers(weights, e * u) @ last / u if self.apply_cutoff else hidden_layers(weights, e) @ last
-                )
-
-            def both(s, network=network):
-                s = jnp.asarray(s, params["embedding"].dtype)
-                return tuple(np.asarray(x, float)[None] for x in jax.jvp(network, (s,), (jnp.ones_like(s),)))
-
-            table, coefficients = tabulate(both, NEAR, self.cutoff - closest, tolerance, LARGEST_TABLE)
+            basis = self.radial_type, self.cutoff, params["radial"]["constants"]
+            table, weights = radial_series(
+                layer["radial"], *basis, self.num_polynomial_cutoff, self.apply_cutoff, closest, tolerance
+            )
             tables.append(table)
-            layers.append(layer | {"radial": (jnp.asarray(coefficients[0], params["embedding"].dtype),)})
+            layers.append(layer | {"radial": (weights,)})
         return replace(self, tables=tuple(tables)), params | {"layers": tuple(layers)}
 
     def restrict(self, params, species):
         rows = np.array(subset(self.species, species))
-        layers = []
-        for layer in params["layers"]:
-            product = {n: w if self.agnostic_product else w[rows] for n, w in layer["product"].items()}
-            layers.append(layer | {"skip": {n: w[rows] for n, w in layer["skip"].items()}, "product": product})
+        of = lambda w: w[rows] if len(w) == len(self.species) else w  # one row stands for all species
+        by_species = ("skip", "product", "source", "target")
+        layers = [
+            layer | {n: jax.tree.map(of, layer[n]) for n in by_species if n in layer} for layer in params["layers"]
+        ]
         sliced = {n: params[n][rows] for n in ("embedding", "E0", "radii") if n in params}
         return replace(self, species=tuple(species)), params | sliced | {"layers": tuple(layers)}

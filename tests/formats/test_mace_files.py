@@ -69,7 +69,8 @@ def test_a_bad_file_is_refused_by_the_name_of_the_tensor(tmp_path, kind):
     [
         ({"avg_num_neighbors": None}, "'avg_num_neighbors' is needed"),
         ({"avg_num_neighbors": "many"}, "'avg_num_neighbors' must be a number"),
-        ({"interaction_cls": "RealAgnosticAttResidualInteractionBlock"}, "'interaction_cls' is"),
+        ({"interaction_cls": "RealAgnosticAttResidualInteractionBlock"}, "another block, as the tensors have it"),
+        ({"interaction_cls": "RealAgnosticFieldInteractionBlock"}, "'interaction_cls' is"),
         ({"hidden_irreps": "4x0e+4x1"}, "'hidden_irreps' is"),
         ({"hidden_irreps": "4x0e+4x1o+4x2e"}, "the tensor"),
         ({"max_ell": 3}, "'max_ell' is 3"),
@@ -92,14 +93,42 @@ def test_a_model_of_several_heads_asks_which(tmp_path):
     assert jm.load(folder, head="cc")[1]["E0"][0] == -1.2
 
 
-def test_blocks_are_told_by_their_tensors(tmp_path):
-    stated = mace.load(write(tmp_path))[0]
-    folder = write(tmp_path, interaction_cls=None, interaction_cls_first=None, hidden_irreps=None)
+@pytest.mark.parametrize("name", [NAME, "attention", "nonlinear-lacking"])
+def test_blocks_are_told_by_their_tensors(tmp_path, name):
+    stated = mace.load(write(tmp_path, name=name))[0]
+    options = dict.fromkeys(("interaction_cls", "interaction_cls_first", "hidden_irreps", "use_edge_irreps_first"))
+    folder = write(tmp_path, name=name, **options)
     assert mace.load(folder)[0] == stated
 
 
-def test_the_native_file_holds_the_same_potential(tmp_path):
-    potential, params = mace.load(write(tmp_path))
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("nonlinear-lacking", lambda s: s.pop("interactions.1.beta"), "'interactions.1.beta' is missing"),
+        ("nonlinear-lacking", cut("interactions.0.density_fn.net.1.bias"), r"net.1.bias' has shape \(63,\)"),
+        ("nonlinear-lacking", cut("interactions.1.source_embedding.weight"), "source_embedding.weight' has shape"),
+        ("nonlinear-lacking", cut("interactions.1.linear_res.weight"), "linear_res.weight' has"),
+        ("nonlinear-lacking", lambda s: s.pop("interactions.0.alpha"), "expected another block, as the tensors"),
+        ("attention", cut("interactions.1.linear_down.weight"), "linear_down.weight' has shape"),
+        ("attention", cut("interactions.0.conv_tp_weights.layer3.weight"), "layer3.weight' has shape"),
+        ("attention", lambda s: s.pop("interactions.1.skip_linear.weight"), "skip_linear.weight' is missing"),
+    ],
+)
+def test_a_bad_tensor_of_a_block_is_named(tmp_path, name, change, message):
+    with pytest.raises(jm.FormatError, match=message):
+        mace.load(write(tmp_path, change, name=name))
+
+
+def test_nonlinear_blocks_need_no_average_number_of_neighbors(tmp_path):
+    stated = mace.load(write(tmp_path, name="nonlinear-lacking"))[0]
+    potential = mace.load(write(tmp_path, name="nonlinear-lacking", avg_num_neighbors=None))[0]
+    assert potential.avg_num_neighbors == 1.0 != stated.avg_num_neighbors
+
+
+@pytest.mark.parametrize("name", [NAME, "attention", "nonlinear-edge-heads"])
+def test_the_native_file_holds_the_same_potential(tmp_path, name):
+    head = "cc" if "heads" in name else None
+    potential, params = mace.load(write(tmp_path, name=name), head=head)
     jm.save(tmp_path / "model.safetensors", potential, params)
     again, same = jm.load(tmp_path / "model.safetensors")
     assert again == potential

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from e3nn import o3
+from e3nn.nn import FullyConnectedNet
 from mace import data, modules
 from mace.tools import AtomicNumberTable, torch_geometric
 
@@ -22,6 +23,8 @@ COMMON = {
     "interaction_cls": "RealAgnosticResidualInteractionBlock", "correlation": 2, "num_interactions": 2, "gate": "silu",
     "avg_num_neighbors": 7.0, "heads": ["Default"],
 }  # fmt: skip
+NONLINEAR = dict.fromkeys(("interaction_cls_first", "interaction_cls"), "RealAgnosticResidualNonLinearInteractionBlock")
+ATTENTION = dict.fromkeys(("interaction_cls_first", "interaction_cls"), "RealAgnosticAttResidualInteractionBlock")
 MODELS = {
     "gaussian-soft-heads": {
         "radial_type": "gaussian", "distance_transform": "Soft", "apply_cutoff": False, "heads": ["dft", "cc"],
@@ -44,6 +47,22 @@ MODELS = {
     "message-skip-twice": {
         "interaction_cls_first": "RealAgnosticInteractionBlock", "interaction_cls": "RealAgnosticInteractionBlock",
     },
+    # As in the newest foundation models: the envelope on the radial network, products without species.
+    "nonlinear-edge-heads": {
+        **NONLINEAR, "edge_irreps": "3x0e+3x1o", "use_edge_irreps_first": True, "apply_cutoff": False,
+        "use_agnostic_product": True, "distance_transform": "Agnesi", "heads": ["dft", "cc"],
+        "readout_cls": "NonLinearBiasReadoutBlock",
+    },
+    # Edges have irreps that the features lack; beyond the cutoff only the missing edges stop the biases.
+    "nonlinear-mixed-cut": {
+        **NONLINEAR, "interaction_cls": "RealAgnosticDensityResidualInteractionBlock", "max_ell": 1,
+        "hidden_irreps": "3x0e+3x1o", "edge_irreps": "2x0e+2x1o+2x2e",
+    },
+    "nonlinear-lacking": {
+        **NONLINEAR, "hidden_irreps": "3x0e", "edge_irreps": "2x0e+2x1o", "max_ell": 1, "keep_last_layer_irreps": True,
+    },
+    "attention": {**ATTENTION, "edge_irreps": "3x0e+3x1o", "apply_cutoff": False},
+    "attention-cut": {**ATTENTION, "interaction_cls_first": "RealAgnosticResidualInteractionBlock", "max_ell": 1},
 }  # fmt: skip
 NUMBERS = [1, 8, 1, 8, 8]
 POSITIONS = np.random.default_rng(3).uniform(0, 3.4, (5, 3))
@@ -69,7 +88,17 @@ def build(options: dict):
         atomic_numbers=[1, 8], atomic_inter_scale=[0.7, 0.9][:heads] if heads > 1 else 0.7,
         atomic_inter_shift=[0.1, -0.2][:heads] if heads > 1 else 0.1,
     )  # fmt: skip
+    for block in model.interactions:
+        if "Att" in type(block).__name__:
+            narrow(block)
     return model, o
+
+
+def narrow(block):
+    """Give the network of an attention block hidden layers of 4, not 256 as always: the file stays small."""
+    inputs = block.edge_feats_irreps.num_irreps + 2 * block.node_feats_down_irreps.num_irreps
+    sizes = [inputs, 4, 4, 4, block.conv_tp.weight_numel]
+    block.conv_tp_weights = FullyConnectedNet(sizes, torch.nn.functional.silu)
 
 
 def batch(o: dict, head: str, positions):

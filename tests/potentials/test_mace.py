@@ -12,12 +12,14 @@ import pytest
 import jaxmlp as jm
 from jaxmlp.formats import mace
 from jaxmlp.potentials.mace import MACE
+from jaxmlp.potentials.mace_nonlinear import ATTENTION, NONLINEAR
 
 QUANTITIES = ("energy", "node_energy", "forces", "virials", "slope")
 OPTIONS = Path(__file__).parent / "mace_options.npz"
 NAMES = (
     "agnostic-three-layers-edge", "chebyshev-agnesi-density-so3", "gaussian-soft-heads", "message-skip-twice",
-    "one-layer-degree-four", "pseudo-bias-keep",
+    "one-layer-degree-four", "pseudo-bias-keep", "nonlinear-edge-heads", "nonlinear-mixed-cut", "nonlinear-lacking",
+    "attention", "attention-cut",
 )  # fmt: skip
 
 
@@ -61,10 +63,12 @@ def small(**options):
     return potential, potential.init(jax.random.key(4))
 
 
-def test_cuequivariance_computes_the_same():
+@pytest.mark.parametrize("block", ["RealAgnosticResidualInteractionBlock", ATTENTION, NONLINEAR])
+def test_cuequivariance_computes_the_same(block):
     """Its plain form, as there is no GPU."""
     pytest.importorskip("cuequivariance_jax")
-    potential = MACE((14, 8), 3.9, hidden="2x0e+2x1o", max_ell=1, num_bessel=3, radial_mlp=(4,), mlp=2)
+    options = {"num_bessel": 3, "radial_mlp": (4,), "attention_mlp": (4,), "mlp": 2, "apply_cutoff": False}
+    potential = MACE((14, 8), 3.9, hidden="2x0e+2x1o", max_ell=1, interactions=(block,) * 2, **options)
     params = potential.init(jax.random.key(6))
     system = crystal(potential)
     expected, found = (
@@ -88,11 +92,38 @@ def test_compressed_radial_networks_keep_their_tolerance():
         series.compress(p)
     with pytest.raises(ValueError, match="'agnesi'"):
         small(distance_transform="agnesi")[0].compress(small(distance_transform="agnesi")[1])
+    for block in (ATTENTION, NONLINEAR):
+        with pytest.raises(ValueError, match=f"{block}, whose networks see the atoms"):
+            small(interactions=("RealAgnosticInteractionBlock", block))[0].compress(params)
 
 
-def test_many_species_give_what_few_do():
+def test_what_the_blocks_cannot_do_is_refused():
+    with pytest.raises(ValueError, match="has no gate for 0o"):
+        MACE((14,), 3.9, hidden="2x0e+2x0o", interactions=(NONLINEAR,) * 2)
+    with pytest.raises(ValueError, match="have hidden layers; got none"):
+        MACE((14,), 3.9, interactions=(ATTENTION,) * 2, attention_mlp=())
+
+
+@pytest.mark.parametrize("block", [ATTENTION, NONLINEAR])
+@pytest.mark.parametrize("apply_cutoff", [True, False])
+def test_networks_that_see_atoms_see_none_beyond_the_cutoff(block, apply_cutoff):
+    """Their biases, and what they see of the atoms, do not vanish with the radial functions."""
+    potential, params = small(interactions=(block,) * 2, attention_mlp=(6, 6), apply_cutoff=apply_cutoff)
+    cases = []
+    for x in (3.9 - 1e-6, 3.9 + 1e-6, 12.0):  # the first atom has one neighbour always, and perhaps another
+        system = jm.System(np.array([14, 8, 8]), np.array([[0, 0, 0], [0, 2.1, 0.3], [x, 0, 0]]), 60.0 * np.eye(3))
+        cases.append(jax.jit(jm.evaluate_fn(potential, system))(system.R, system.box, params))
+    inside, beyond, far = (case.energies[0] for case in cases)
+    np.testing.assert_allclose(beyond, far, rtol=1e-14)
+    step = abs(float(inside - beyond))
+    assert step > 1e-7 if apply_cutoff else step < 1e-12  # a step as in the original
+
+
+@pytest.mark.parametrize("block", ["RealAgnosticInteractionBlock", ATTENTION, NONLINEAR])
+def test_many_species_give_what_few_do(block):
     """Beyond a few species the first layer's messages are made edge by edge."""
-    many = MACE((1, 6, 7, 8, 14), 3.9, hidden="3x0e", max_ell=1, num_bessel=4, radial_mlp=(6,), mlp=4)
+    options = {"num_bessel": 4, "radial_mlp": (6,), "attention_mlp": (6,), "mlp": 4, "apply_cutoff": False}
+    many = MACE((1, 6, 7, 8, 14), 3.9, hidden="3x0e", max_ell=1, interactions=(block,) * 2, **options)
     params = many.init(jax.random.key(5))
     few, p = many.restrict(params, (14, 8))
     system = crystal(few)
