@@ -1,10 +1,10 @@
 """Graph networks: energy and forces of MACE, NequIP and PaiNN against mace-torch, nequip and schnetpack.
 
-Microseconds per atom, one core, 512 atoms of a copper-aluminium crystal, in float64 and float32. The original codes make
-the models, with random weights (`mace_l3_nu3` is the reference file), and evaluate them in a process of their own on a
-given neighbour list; jaxmlp reads the same files and has a given list too. `MACE_PYTHON`, with mace-torch and
+Microseconds per atom, one core, 512 atoms of a copper-aluminium crystal, in float64 and float32. The original codes
+make the models, with random weights (`mace_l3_nu3` is the reference file), and evaluate them in a process of their own
+on a given neighbour list; jaxmlp reads the same files and has a given list too. `MACE_PYTHON`, with mace-torch and
 schnetpack, and `NEQUIP_PYTHON` name their interpreters. "splines" are MACE's radial networks as Chebyshev series, to a
-relative error of 1e-6 (float32) and 1e-9.
+relative error of 1e-6 (float32) and 1e-9. Force differences are relative to the largest force.
 """
 
 import sys

