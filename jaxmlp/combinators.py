@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmlp.neighbors.graph import Graph
-from jaxmlp.potential import Params, Potential
+from jaxmlp.potential import MessagePassing, Params, Potential
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Sum(Composite):
 
     def terms(self, params):
         if self.local:
-            return [(self, params)]
+            return super().terms(params)
         return [t for m, p in zip(self.members, params) for t in m.terms(p)]
 
     def linear_parameters(self, params):
@@ -122,7 +122,9 @@ class Scaled(Composite):
         return self.factor * self.members[0].site_energies(params, graph)
 
     def terms(self, params):
-        return [(Scaled.of(self.factor, term), p) for term, p in self.members[0].terms(params)]
+        if self.local:
+            return super().terms(params)
+        return [(term, p, self.factor * weight) for term, p, weight in self.members[0].terms(params)]
 
     def linear_parameters(self, params):
         return self.members[0].linear_parameters(params)
@@ -142,6 +144,13 @@ class Interpolation(Composite):
     def site_energies(self, params: Params, graph: Graph) -> Array:
         a, b = self._energies((params["a"], params["b"]), graph)
         return (1 - params["x"]) * a + params["x"] * b
+
+    def terms(self, params):
+        if self.local:
+            return super().terms(params)
+        x = params["x"]
+        parts = zip((1 - x, x), self.members, (params["a"], params["b"]))
+        return [(term, p, share * weight) for share, m, q in parts for term, p, weight in m.terms(q)]
 
     def linear_parameters(self, params):
         a, b = (m.linear_parameters(params[name]) for m, name in zip(self.members, "ab"))
@@ -184,6 +193,11 @@ class Committee(Composite):
     def site_energies(self, params: Params, graph: Graph) -> Array:
         return jnp.mean(jax.vmap(lambda p: self.members[0].site_energies(p, graph))(params), axis=0)
 
+    def terms(self, params):
+        if isinstance(self.members[0], MessagePassing):
+            return [(_CommitteeInSteps(self.members[0], self.size), params, 1.0)]
+        return super().terms(params)
+
     def linear_parameters(self, params):
         return self.members[0].linear_parameters(params)
 
@@ -191,3 +205,32 @@ class Committee(Composite):
         one = jax.tree.map(lambda x: x[0], params)
         member, _ = self.members[0].restrict(one, species)
         return Committee.of(member, self.size), jax.vmap(lambda p: self.members[0].restrict(p, species)[1])(params)
+
+
+@dataclass(frozen=True)
+class _CommitteeInSteps(MessagePassing):
+    """A committee of message-passing potentials, step by step; features have an axis of members after that of atoms."""
+
+    member: MessagePassing
+    size: int
+
+    @property
+    def species(self):  # type: ignore[override]
+        return self.member.species
+
+    @property
+    def cutoff(self):  # type: ignore[override]
+        return self.member.cutoff
+
+    @property
+    def block(self):  # type: ignore[override]
+        return max(1, self.member.block // self.size)
+
+    @property
+    def steps(self):
+        return self.member.steps
+
+    def step(self, k, params, graph, own, theirs):
+        one = lambda p, own, theirs: self.member.step(k, p, graph, own, theirs)
+        own, shared = jax.vmap(one, (0, 1, 2), 1)(params, own, theirs)
+        return (jnp.mean(own, axis=1) if k == self.steps - 1 else own), shared

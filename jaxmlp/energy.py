@@ -89,12 +89,12 @@ def total_energy(
     Arguments as for `evaluate`. With overflowed neighbours the energy is NaN.
     """
     energy = jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(R.dtype)
-    for term, p in potential.terms(params):
+    for term, p, weight in potential.terms(params):
         if in_rows(term):
-            energy += _row_energy(term, execution, p, R, box, species, neighbors)
+            part = _row_energy(term, execution, p, R, box, species, neighbors)
         else:
-            graph = full_graph(term, R, box, species, neighbors)
-            energy += jnp.sum(_site_energies(term, p, graph, execution))
+            part = jnp.sum(_site_energies(term, p, full_graph(term, R, box, species, neighbors), execution))
+        energy += weight * part
     return energy
 
 
@@ -226,12 +226,12 @@ def heat_flux_fn(
         neighbors, index = search(R, box), jnp.asarray(species)
         kinetic = jnp.zeros_like(R[:, 0]) if masses is None else 0.5 * jnp.asarray(masses) * jnp.sum(v * v, axis=1)
         J = (kinetic + jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(R.dtype)) @ v
-        for term, q in reduced.terms(p):
+        for term, q, weight in reduced.terms(p):
             if isinstance(term, MessagePassing):
                 energies, moments = potential_flux(term, q, R, box, index, neighbors, v, execution)
-                J += energies @ v + moments
+                J += weight * (energies @ v + moments)
             elif term.local:
-                J += heat_flux(evaluate(term, q, R, box, index, neighbors, execution=execution), v)
+                J += weight * heat_flux(evaluate(term, q, R, box, index, neighbors, execution=execution), v)
             else:
                 raise ValueError(
                     f"the heat flux of {type(term).__name__} is not known: it is neither local nor in steps."

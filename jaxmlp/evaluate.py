@@ -80,10 +80,11 @@ def evaluate(
         species: (N,) indices into `potential.species`; a negative one marks an atom that does not exist (padding).
         neighbors: a list that holds every pair nearer than `potential.cutoff`.
     """
-    parts = [
-        (_evaluate_rows if in_rows(term) else _evaluate_whole)(term, p, R, box, species, neighbors, execution)
-        for term, p in potential.terms(params)
-    ]
+    parts = []
+    for term, p, weight in potential.terms(params):
+        run = _evaluate_rows if in_rows(term) else _evaluate_whole
+        part = run(term, p, R, box, species, neighbors, execution)
+        parts.append(jax.tree.map(partial(jnp.multiply, weight), part))
     total = jax.tree.map(lambda *x: sum(x[1:], start=x[0]), *parts)
     lost = jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(R.dtype)
     return total._replace(energy=total.energy + lost, energies=total.energies + lost)

@@ -49,9 +49,9 @@ class Potential:
         """Growing cutoffs (Å) that sort the neighbours of a row; the last one is `cutoff`. See `Graph.within`."""
         return (self.cutoff,)
 
-    def terms(self, params: Params) -> list[tuple["Potential", Params]]:
-        """Return the potentials, with their parameters, whose energies add up to this one's; evaluated one by one."""
-        return [(self, params)]
+    def terms(self, params: Params) -> list[tuple["Potential", Params, Any]]:
+        """Return potentials, their parameters and weights: the weighted energies add up to this one's, one by one."""
+        return [(self, params, 1.0)]
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
         """Return the energy of every atom of the graph, (n,) eV."""

@@ -103,3 +103,33 @@ def test_frame_parameters_reach_the_members_that_have_them():
     np.testing.assert_allclose(at(jm.Committee.of(hot, 2), two, fparam=[0.7]), own, rtol=1e-12)
     with pytest.raises(ValueError, match="no member of this Sum has aparam"):
         at(A + hot, both, aparam=[[0.1]])
+
+
+def test_message_passing_members_are_evaluated_in_blocks():
+    """Multiples, sums, interpolations and committees of potentials that pass messages, against their definitions."""
+    from registry import CASES
+
+    case = CASES["schnet-shared"]()
+    net, params, system = case.potential, case.params, case.system
+    other = jax.tree.map(lambda x: 0.9 * x, params)
+    morse = Morse(net.species, 4.0, "force-shifted")
+    pair = {k: jnp.full((2, 2), x) for k, x in {"depth": 0.2, "alpha": 1.5, "length": 2.0}.items()}
+
+    def run(potential, params):
+        return jax.jit(jm.evaluate_fn(potential, system, block=3))(system.R, system.box, params)
+
+    a, b, m = run(net, params), run(net, other), run(morse, pair)
+    combinations = [
+        (0.5 * net + morse, (params, pair), (0.5, 0.0, 1.0)),
+        (jm.interpolate(net, morse), {"x": jnp.asarray(0.3), "a": params, "b": pair}, (0.7, 0.0, 0.3)),
+        (jm.Committee.of(net, 2), jm.Committee.stack([params, other]), (0.5, 0.5, 0.0)),
+        (2.0 * jm.Committee.of(net, 2), jm.Committee.stack([params, other]), (1.0, 1.0, 0.0)),
+    ]
+    for potential, p, weights in combinations:
+        assert not [
+            term for term, _, _ in potential.terms(p) if not (term.local or isinstance(term, jm.MessagePassing))
+        ]
+        out = run(potential, p)
+        for name in ("energy", "energies", "forces", "virial", "box_gradient"):
+            expected = sum(w * getattr(x, name) for w, x in zip(weights, (a, b, m)))
+            np.testing.assert_allclose(getattr(out, name), expected, rtol=0, atol=1e-11, err_msg=name)

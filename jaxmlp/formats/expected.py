@@ -126,7 +126,7 @@ def _unusable(potential: Potential, shapes: Params) -> str | None:
         with jax.numpy_dtype_promotion("standard"):
             cell = potential.cutoff * np.eye(3)  # sums over k vectors depend on it: of this size, they are short
             two = System(np.full(2, potential.species[0]), [[0, 0, 0], cell[0] / 2], cell)
-            for term, p in potential.for_system(two).terms(shapes):
+            for term, p, _ in potential.for_system(two).terms(shapes):
                 n = max(2, 1 + int(np.max(getattr(term, "atoms", 0))))
                 # Models of dipoles and polarizabilities have per-atom tensors in the place of energies.
                 of = getattr(term, "site_tensors", term.site_energies)
