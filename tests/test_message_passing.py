@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from registry import rattled
+from registry import CASES, rattled
 
 import jaxmlp as jm
 from jaxmlp.evaluate import full_graph
@@ -137,7 +137,7 @@ import jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_enable_x64", True)
 import jaxmlp as jm
 from test_message_passing import Charges
-from registry import rattled
+from registry import CASES, rattled
 system = rattled((14, 6), 2.4)
 potential = Charges((14, 6))
 params = {"w": jnp.asarray([0.7, -0.4, 0.9]), "charge": jnp.asarray([1.0, -0.6]), "scale": jnp.asarray(1.3)}
@@ -155,3 +155,17 @@ for two in others:
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": str(Path(__file__).parent)
     }  # fmt: skip
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+@pytest.mark.parametrize("name", ["allegro", "dimenet++", "egnn", "mace", "nequip", "painn", "schnet"])
+def test_a_cell_of_one_atom_is_a_share_of_its_supercell(name):
+    """The cell is shorter than one cutoff, and much shorter than the receptive field: the atom sees itself again."""
+    case = CASES[name]()
+    box = 2.3 * np.array([[1.0, 0.1, 0.0], [0.0, 1.1, 0.2], [-0.1, 0.0, 0.9]])
+    one = jm.System(case.potential.species[:1], np.zeros((1, 3)), box)
+    three = jm.System(np.repeat(one.numbers, 3), np.arange(3)[:, None] * box[1], box * np.array([1, 3, 1])[:, None])
+    share, total = (
+        jax.jit(jm.energy_fn(case.potential, system, headroom=0))(system.R, system.box, case.params)
+        for system in (one, three)
+    )
+    np.testing.assert_allclose(3 * share, total, rtol=1e-11)
