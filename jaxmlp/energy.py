@@ -66,11 +66,10 @@ def _row_energy_jvp(potential, execution, primals, tangents):
         of = lambda params: jnp.sum(row_energies(potential, params, R, box, species, neighbors, execution))
         more = along(of, params, d_params)
         return energy, change if more is None else change + more
-    moved = [k for k, t in enumerate(jax.tree.structure(params).flatten_up_to(d_params)) if given(t)]
-    if moved:
+    tangents = jax.tree.structure(params).flatten_up_to(d_params)
+    if any(map(given, tangents)):
         gradient = jax.tree.leaves(parameter_gradient(potential, params, R, box, species, neighbors, execution))
-        tangents = jax.tree.structure(params).flatten_up_to(d_params)
-        change += sum(jnp.sum(gradient[k] * tangents[k]) for k in moved).astype(R.dtype)
+        change += sum(jnp.sum(g * t) for g, t in zip(gradient, tangents) if given(t)).astype(R.dtype)
     return energy, change
 
 

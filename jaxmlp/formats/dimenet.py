@@ -15,10 +15,8 @@ from jaxmlp.formats.torch_files import (
     Options,
     Weights,
     atomic_numbers_of,
+    opened,
     read_config,
-    read_object,
-    state_of,
-    weights_of,
 )
 from jaxmlp.potential import Params
 from jaxmlp.potentials.dimenet import DimeNetPlusPlus
@@ -57,11 +55,7 @@ def load(
         ValueError: `species` that the file does not know.
         OSError: it cannot be read.
     """
-    file = weights_of(path)
-    content = read_object(file)
-    state = state_of(content)
-    if state is None:
-        raise FormatError(file, None, "expected tensors by name, or a dict with a state_dict.")
+    file, content, state = opened(path)
     config = read_config(path)
     arguments = config.pop("constructor_kwargs", None) or content.get("constructor_kwargs") or {}
     if not isinstance(arguments, dict):

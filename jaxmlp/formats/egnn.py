@@ -12,10 +12,8 @@ from jaxmlp.formats.torch_files import (
     Options,
     Weights,
     atomic_numbers_of,
+    opened,
     read_config,
-    read_object,
-    state_of,
-    weights_of,
 )
 from jaxmlp.potential import Params
 from jaxmlp.potentials.egnn import AGGREGATIONS, EGNN
@@ -52,11 +50,7 @@ def load(
         FormatError: the file is damaged, or has or lacks an option, which is named.
         OSError: it cannot be read.
     """
-    file = weights_of(path)
-    content = read_object(file)
-    state = state_of(content)
-    if state is None:
-        raise FormatError(file, None, "expected tensors by name, or a dict with a state_dict.")
+    file, content, state = opened(path)
     config = read_config(path)
     arguments = config.pop("constructor_kwargs", None) or content.get("constructor_kwargs")
     if arguments is not None and not isinstance(arguments, dict):

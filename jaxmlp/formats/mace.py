@@ -21,7 +21,7 @@ from jaxmlp.formats.mace_nonlinear import (
     nonlinear_layer,
     plain_network,
 )
-from jaxmlp.formats.torch_files import Options, Weights, read_config, read_object, state_of, weights_of
+from jaxmlp.formats.torch_files import Options, Weights, opened, read_config
 from jaxmlp.potential import Params
 from jaxmlp.potentials.mace import INTERACTIONS, MACE
 from jaxmlp.potentials.mace_nonlinear import ATTENTION, NONLINEAR
@@ -56,11 +56,7 @@ def load(
         FormatError: naming the tensor or the option that is missing, of a wrong shape, or not supported.
         ValueError: `head` is needed, or not one of the model's.
     """
-    content = read_object(path)
-    state = state_of(content)
-    file = weights_of(path)
-    if state is None:
-        raise FormatError(file, None, "expected a model of mace-torch or a state dict of one; found no tensors.")
+    file, content, state = opened(path)
     weights = Weights(file, state)
     options = Options(file, options_of(file, content) | read_config(path), {"avg_num_neighbors": avg_num_neighbors})
     architecture = options.choose("architecture", ("MACE", "ScaleShiftMACE"), "ScaleShiftMACE")

@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxmlp.basis.irreps import CONVENTIONS, coupling
 from jaxmlp.formats.errors import FormatError
-from jaxmlp.formats.torch_files import Options, Weights, read_config, read_object, state_of, weights_of
+from jaxmlp.formats.torch_files import Options, Weights, opened, read_config
 
 # Arguments that change no energy.
 WITHOUT_EFFECT = (
@@ -43,11 +43,7 @@ class Model:
         atomic_numbers: Sequence[int] | None,
         presets: Mapping[str, dict[str, Any]] | None = None,
     ):
-        content = read_object(path)
-        state = state_of(content)
-        self.path = weights_of(path)
-        if state is None:
-            raise FormatError(self.path, None, "expected tensors by name: a state dict, or a model that has one.")
+        self.path, content, state = opened(path)
         self.weights = Weights(self.path, state)
         prefixes = {name[: -len(marker)] for name in state if name.endswith(marker)}
         if len(prefixes) != 1:

@@ -17,10 +17,8 @@ from jaxmlp.formats.torch_files import (
     Options,
     Weights,
     atomic_numbers_of,
+    opened,
     read_config,
-    read_object,
-    state_of,
-    weights_of,
 )
 from jaxmlp.formats.torch_pickle import Inert, kind_of
 from jaxmlp.potential import Params
@@ -72,11 +70,7 @@ def load(
         ValueError: `species` that the file does not know.
         OSError: it cannot be read.
     """
-    file = weights_of(path)
-    content = read_object(file)
-    state = state_of(content)
-    if state is None:
-        raise FormatError(file, None, "expected tensors by name, or a module of schnetpack.")
+    file, content, state = opened(path)
     given = {
         "eV_per_native_unit": eV_per_native_unit,
         "activation_representation": activation_representation,

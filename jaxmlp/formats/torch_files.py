@@ -77,17 +77,24 @@ def state_of(content: Any) -> dict[str, np.ndarray] | None:
     return None
 
 
-def read_state(path: str | PathLike) -> dict[str, np.ndarray]:
-    """Return the tensors by name of a file, or of the one in a folder.
+def opened(path: str | PathLike) -> tuple[Path, Any, dict[str, np.ndarray]]:
+    """Return the file that `path` is or that is in this folder, what it holds, and the tensors by name in that.
 
     Raises:
         FormatError: the file holds none, or is damaged.
         OSError: it cannot be read.
     """
-    state = state_of(read_object(path))
+    file = weights_of(path)
+    content = read_object(file)
+    state = state_of(content)
     if state is None:
-        raise FormatError(weights_of(path), None, "expected tensors by name: a state dict, or a module that has one.")
-    return state
+        raise FormatError(file, None, "expected tensors by name: a state dict, or a module or dict that has one.")
+    return file, content, state
+
+
+def read_state(path: str | PathLike) -> dict[str, np.ndarray]:
+    """Return the tensors by name of a file, or of the one in a folder; errors as of `opened`."""
+    return opened(path)[2]
 
 
 def read_config(path: str | PathLike) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from jax import Array
 
 from jaxmlp.basis.irreps import silu
 from jaxmlp.basis.radial_bessel import polynomial_envelope
+from jaxmlp.basis.scalar_network import scalar_network
 
 RADIAL_TYPES = ("bessel", "gaussian", "chebyshev")
 TRANSFORMS = ("none", "agnesi", "soft")
@@ -59,9 +60,7 @@ def radial_basis(kind: str, x: Array, cutoff: float, constants: Array) -> Array:
 
 def hidden_layers(weights: Sequence[Array], e: Array) -> Array:
     """Return what a network without biases has before its last layer, of e (n, M, K): h <- silu(h W / sqrt(fan in))."""
-    for w in weights[:-1]:
-        e = silu(e @ (w / math.sqrt(w.shape[0])))
-    return e
+    return silu(scalar_network(e, weights[:-1], silu, 1.0)) if len(weights) > 1 else e
 
 
 def repulsion(
