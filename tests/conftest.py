@@ -4,10 +4,15 @@ import os
 from pathlib import Path
 
 import jax
+import jaxlib
 import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# The older of two code generators of jaxlib 0.10 takes two thirds of the time to compile; others have one only.
+if jaxlib.__version__.startswith("0.10.") and "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 SHARED = Path(__file__).parents[2] / "shared"
 

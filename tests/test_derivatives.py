@@ -94,7 +94,7 @@ print(jax.device_count(), "devices agree")
 def test_two_devices_give_what_one_gives():
     tests = os.path.dirname(os.path.abspath(__file__))
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in this process, for quick compilation
     }
     command = [sys.executable, "-c", SHARDED.format(tests=tests)]

@@ -146,7 +146,7 @@ def _slope(tables: Bispectrum, c: Array, weights: Array) -> Array:
             sums = jnp.sum(sums * jnp.asarray(along, c.dtype)[:, :, None], axis=1)
             parts.append(matmul(jnp.asarray(turn.T, c.dtype), sums))
         rows.append(jnp.concatenate(parts).T)
-    return jnp.stack(rows, axis=1)[:, :, np.argsort(sphere.order)]
+    return jnp.stack(rows, axis=1)[:, :, np.argsort(sphere.order).astype(np.int32)]
 
 
 def _fields(tables: Bispectrum, c: Array) -> list[Array]:

@@ -163,9 +163,8 @@ def plan(irreps: tuple[Irrep, ...], degree: int, wanted: tuple[Irrep, ...]) -> P
     factors = []
     for nu in range(2, degree + 1):
         monomials = sorted(m for m in needed if len(m) == nu)
-        factors.append(
-            (np.array([places[-1][m[:-1]] for m in monomials], int), np.array([m[-1] for m in monomials], int))
-        )
+        before = np.array([places[-1][m[:-1]] for m in monomials], np.int32)
+        factors.append((before, np.array([m[-1] for m in monomials], np.int32)))
         places.append({m: k for k, m in enumerate(monomials)})
     tables = {}
     for irrep in wanted:

@@ -112,7 +112,7 @@ def points(j_max: int) -> Points:
     radial = radial_harmonics(cosine, sine, j_max)
     angular = real_harmonics(*(vector / np.where(sine > 0, sine, 1.0)), l_max=j_max)
     names = [(j, l, m) for l in range(j_max + 1) for j in range(l, j_max + 1) for m in range(-l, l + 1)]
-    order = np.array(sorted(range(len(names)), key=lambda k: names[k][0]))
+    order = np.array(sorted(range(len(names)), key=lambda k: names[k][0]), np.int32)
     turn, latitude, torus = [], [], []
     for j in range(j_max + 1):
         values = np.array([radial[l][j - l] * angular[l * l + l + m] for l in range(j + 1) for m in range(-l, l + 1)])

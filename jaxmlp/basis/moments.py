@@ -107,14 +107,14 @@ def _compiled(tables: Moments) -> _Program:
         radial.append(tuple(needed))
         for mu in needed:
             place |= {(mu, *abc): len(place) + k for k, abc in enumerate(monomials(degree))}
-    basic = np.array([place[row] for row in tables.basic])
+    basic = np.array([place[row] for row in tables.basic], np.int32)
 
     count = tables.count
     depth, terms = np.zeros(count, dtype=int), np.zeros(count, dtype=int)
     for left, right, _, product in tables.times:
         depth[product] = max(depth[product], depth[left] + 1, depth[right] + 1)
         terms[product] += 1
-    row = np.empty(count, dtype=int)
+    row = np.empty(count, np.int32)
     row[np.lexsort((np.arange(count), terms, depth))] = np.arange(count)
     start = np.searchsorted(np.sort(depth), np.arange(depth.max() + 2))
     table: np.ndarray = np.array(tables.times, dtype=int).reshape(-1, 4)

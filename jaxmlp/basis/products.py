@@ -55,11 +55,11 @@ def tabulate(rows: int, r: np.ndarray, i: np.ndarray, j: np.ndarray, c: np.ndarr
         there = k < length[on, None]
         at = np.where(there, begin[on, None] + k, 0)
         classes.append((i[at], j[at], np.where(there, c[at], 0)))
-    place = np.empty(len(owner), dtype=int)
+    place = np.empty(len(owner), np.int32)
     place[np.argsort(sizes, kind="stable")] = np.arange(len(owner))
     first = np.cumsum(number) - number
     pieces = tuple(place[first[number == m, None] + np.arange(m)] for m in np.unique(number))
-    order = np.empty(rows, dtype=int)
+    order = np.empty(rows, np.int32)
     order[np.argsort(number, kind="stable")] = np.arange(rows)
     return Sums(tuple(classes), pieces, order)
 

@@ -121,7 +121,7 @@ def _window(style: Words) -> tuple[float, float] | None:
     words = style.words[1:]
     if words == ["snap"]:
         return None
-    if words[0] == "hybrid/overlay":
+    if words[:1] == ["hybrid/overlay"]:
         rest = style[2:]
         if len(rest) == 4 and "snap" in (rest[0], rest[3]):
             zbl = rest[1:] if rest[0] == "snap" else rest[:3]

@@ -156,7 +156,7 @@ class SNAP(Potential):
             energy = weighted_invariants(tables, c, weights if one else weights[graph.species])
             return constant[graph.species] + energy
         k = len(which)
-        symmetric = np.zeros((k, k), dtype=int)
+        symmetric = np.zeros((k, k), np.int32)
         symmetric[np.triu_indices(k)] = np.arange(k * (k + 1) // 2)
         q = params["quadratic"][:, np.maximum(symmetric, symmetric.T)]  # (S, K, K)
         mine = one_hot(graph.species, len(self.species), 1, c.dtype)
@@ -298,7 +298,7 @@ def _tables(elements: int, twojmax: int, norm: bool) -> tuple[Bispectrum, np.nda
     components = _components(elements, twojmax)
     triples = [tuple(sorted(e * (twojmax + 1) + j for e, j in zip(c[:3], c[3:], strict=True))) for c in components]
     different = {t: k for k, t in enumerate(dict.fromkeys(triples))}
-    which = np.array([different[t] for t in triples])
+    which = np.array([different[t] for t in triples], np.int32)
     factor = np.array([1.0 if norm else c[-1] + 1.0 for c in components])
     return Bispectrum(twojmax, elements, tuple(different)), which, factor
 

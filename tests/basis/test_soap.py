@@ -35,7 +35,7 @@ def refuse(message):
 
 
 def vectors(descriptor, R):
-    return jm.descriptor_fn(descriptor, CLUSTER)(R, None)
+    return jax.jit(jm.descriptor_fn(descriptor, CLUSTER))(R, None)
 
 
 @cache
@@ -108,8 +108,8 @@ def test_compression_keeps_components():
 def test_restriction_is_a_slicing(full):
     silicon = jm.System([14] * 6, R)
     some, columns = full.restrict((14,))
-    q = jm.descriptor_fn(full, silicon)(R, None)
-    np.testing.assert_allclose(jm.descriptor_fn(some, silicon)(R, None), q[:, columns], atol=1e-14)
+    q = jax.jit(jm.descriptor_fn(full, silicon))(R, None)
+    np.testing.assert_allclose(jax.jit(jm.descriptor_fn(some, silicon))(R, None), q[:, columns], atol=1e-14)
     np.testing.assert_allclose(np.delete(q, columns, axis=1), 0)
 
 

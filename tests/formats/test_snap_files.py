@@ -158,6 +158,7 @@ BAD = {
     "inner count": ("snapparam", "rmin0 0", "switchinnerflag 1\nsinner 1\ndinner 1 1", 7, "2 element"),
     "no style": ("snap", "pair_style hybrid", "#pair_style hybrid", 8, "a pair_style"),
     "other style": ("snap", "3.0 snap", "3.0 coul/cut 10 snap", 4, "zbl inner outer snap"),
+    "bare style": ("snap", "pair_style hybrid/overlay zbl ${inner} 3.0 snap", "pair_style", 4, "pair_style snap, or"),
     "window": ("snap", "3.0 snap", "1.0 snap", 4, "inner distance below"),
     "pair": ("snap", "pair_coeff 1 2 zbl 42 28.0\n", "", 7, "zbl for Mo Ni"),
     "charges": ("snap", "zbl 28 28", "zbl 28 29", 7, "one nuclear charge of Ni"),

@@ -71,12 +71,13 @@ def test_projections(shared, name):
     folder = shared / "reference" / "ace"
     ending = ".yaml" if MODELS[name] == ".yaml" else ".yace"
     potential, params = ace.load(folder / f"models/{name}{ending}")
+    descriptors = jax.jit(lambda *geometry: potential.descriptors(params, graph(*geometry)), static_argnums=3)
     seen = 0
     for case, R, rows, radii in padded(read_cases(folder / f"cases/{name}.npz", potential.species), potential.shells):
         if "projections" not in case.expected:
             continue
         seen += 1
-        got = np.asarray(potential.descriptors(params, graph(R, case.box, rows, radii)))[: len(case.R)]
+        got = np.asarray(descriptors(R, case.box, rows, radii))[: len(case.R)]
         expected = case.expected["projections"]
         if ending == ".yace":
             counts = [feature_count(f) for block in potential.functions for f in block]

@@ -53,7 +53,10 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("name", ["se_e2_a", "se_e2_r exclude", "concat", "strip", "strip not smooth"])
+MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("se_e2_r exclude", "concat", "strip not smooth")]
+
+
+@pytest.mark.parametrize("name", ["se_e2_a", "strip", *MORE])
 def test_compression_keeps_energies_and_forces(name):
     potential, params = model(*PARTS[name], mixed=isinstance(PARTS[name][0], SeAtten))
     small, series = potential.compress(params, closest=1.0)
@@ -261,7 +264,7 @@ def frames(system, part, davg, dstd):
 def test_local_frames_follow_their_definition():
     part = LocalFrame(3.4, (4, 6), (3, 30), ((0, 0, 0, 0, 1, 0), (0, 1, 1, 1, 0, 1)))
     potential, params = model(part)
-    D = jm.site_fn(potential, SYSTEM, "descriptors")(SYSTEM.R, SYSTEM.box, params)
+    D = jax.jit(jm.site_fn(potential, SYSTEM, "descriptors"))(SYSTEM.R, SYSTEM.box, params)
     own = {q: np.asarray(params["parts"][0][q]) for q in ("davg", "dstd")}
     np.testing.assert_allclose(D, frames(SYSTEM, part, **own), rtol=0, atol=1e-11)
     energy = jax.jit(jm.energy_fn(potential, SYSTEM))

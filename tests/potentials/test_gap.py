@@ -41,7 +41,7 @@ def instances(term):
     s, z = SYSTEM, SYSTEM.numbers
     d = term.descriptor
     if isinstance(d, SOAP):
-        q = np.asarray(jm.descriptor_fn(d, s)(s.R, s.box))
+        q = np.asarray(jax.jit(jm.descriptor_fn(d, s))(s.R, s.box))
         return [(q[k : k + 1], np.ones(1) * (z[k] == term.center)) for k in range(len(z))]
     i, j, v = neighbour_list("ijD", positions=s.R, cell=np.asarray(s.box), pbc=(True,) * 3, cutoff=d.cutoff)
     x = (np.linalg.norm(v, axis=1) - d.cutoff + d.cutoff_transition_width) / d.cutoff_transition_width
@@ -98,10 +98,10 @@ def test_the_variance_is_the_textbook_formula(terms):
 
 def test_on_a_sparse_point_the_variance_is_that_of_the_noise():
     potential, params = model(TERMS[0])
-    own = jm.descriptor_fn(TERMS[0].descriptor, SYSTEM)(SYSTEM.R, SYSTEM.box)[1]  # of an oxygen atom
+    own = jax.jit(jm.descriptor_fn(TERMS[0].descriptor, SYSTEM))(SYSTEM.R, SYSTEM.box)[1]  # of an oxygen atom
     term = params["processes"][0]
     there = params | {"processes": (term | {"sparse": term["sparse"].at[2].set(own)},)}
-    variances = jm.site_fn(potential, SYSTEM, "variances")
+    variances = jax.jit(jm.site_fn(potential, SYSTEM, "variances"))
     before, after = (variances(SYSTEM.R, SYSTEM.box, potential.factorise(p, 1e-3))[1] for p in (params, there))
     assert 0.9e-6 < after < 1e-6  # noise^2 of one observation; a little less, as others know of it too
     assert before > 1e-3
@@ -134,7 +134,7 @@ def test_a_model_from_scratch_has_sensible_parameters():
             np.testing.assert_allclose(jnp.linalg.norm(p["sparse"], axis=1), 1, rtol=1e-12)
         else:
             assert np.all((p["sparse"] > 1.0) & (p["sparse"] < 4.0))
-    q = jm.site_fn(potential, SYSTEM, "descriptors")(SYSTEM.R, SYSTEM.box, params)
+    q = jax.jit(jm.site_fn(potential, SYSTEM, "descriptors"))(SYSTEM.R, SYSTEM.box, params)
     assert q.shape == (8, 2 * potential.processes[-1].descriptor.dimensions)
     own = np.linalg.norm(q.reshape(8, 2, -1), axis=2)
     np.testing.assert_allclose(own, SYSTEM.numbers[:, None] == np.array([14, 8]), atol=1e-12)

@@ -23,6 +23,9 @@ NAMES = (
 )  # fmt: skip
 
 
+SLOW_ATTENTION = pytest.param(ATTENTION, marks=pytest.mark.slow)  # its layers are those of the nonlinear block
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_options_agree_with_mace_torch(tmp_path, name):
     with np.load(OPTIONS) as z:
@@ -35,9 +38,12 @@ def test_options_agree_with_mace_torch(tmp_path, name):
         direction = z["direction"]
     np.savez(tmp_path / "weights.npz", **state)
     (tmp_path / "config.json").write_text(json.dumps(config))
+    run = jax.jit(
+        lambda potential, params: jm.evaluate_fn(potential, system)(system.R, system.box, params), static_argnums=0
+    )
     for head, want in zip(config["heads"], expected):
         potential, params = mace.load(tmp_path, head=head)
-        out = jax.jit(jm.evaluate_fn(potential, system))(system.R, system.box, params)
+        out = run(potential, params)
         np.testing.assert_allclose(out.energy, want["energy"][0], rtol=1e-10)
         np.testing.assert_allclose(out.energies, want["node_energy"], rtol=1e-9)
         np.testing.assert_allclose(-np.sum(out.forces * direction), want["slope"], rtol=1e-6, atol=1e-8)
@@ -63,7 +69,7 @@ def small(**options):
     return potential, potential.init(jax.random.key(4))
 
 
-@pytest.mark.parametrize("block", ["RealAgnosticResidualInteractionBlock", ATTENTION, NONLINEAR])
+@pytest.mark.parametrize("block", ["RealAgnosticResidualInteractionBlock", SLOW_ATTENTION, NONLINEAR])
 def test_cuequivariance_computes_the_same(block):
     """Its plain form, as there is no GPU."""
     pytest.importorskip("cuequivariance_jax")
@@ -104,22 +110,20 @@ def test_what_the_blocks_cannot_do_is_refused():
         MACE((14,), 3.9, interactions=(ATTENTION,) * 2, attention_mlp=())
 
 
-@pytest.mark.parametrize("block", [ATTENTION, NONLINEAR])
+@pytest.mark.parametrize("block", [SLOW_ATTENTION, NONLINEAR])
 @pytest.mark.parametrize("apply_cutoff", [True, False])
 def test_networks_that_see_atoms_see_none_beyond_the_cutoff(block, apply_cutoff):
     """Their biases, and what they see of the atoms, do not vanish with the radial functions."""
     potential, params = small(interactions=(block,) * 2, attention_mlp=(6, 6), apply_cutoff=apply_cutoff)
-    cases = []
-    for x in (3.9 - 1e-6, 3.9 + 1e-6, 12.0):  # the first atom has one neighbour always, and perhaps another
-        system = jm.System(np.array([14, 8, 8]), np.array([[0, 0, 0], [0, 2.1, 0.3], [x, 0, 0]]), 60.0 * np.eye(3))
-        cases.append(jax.jit(jm.evaluate_fn(potential, system))(system.R, system.box, params))
-    inside, beyond, far = (case.energies[0] for case in cases)
+    at = lambda x: np.array([[0, 0, 0], [0, 2.1, 0.3], [x, 0, 0]])  # the first atom has one neighbour, and perhaps two
+    run = jax.jit(jm.evaluate_fn(potential, jm.System([14, 8, 8], at(3.9 - 1e-6))))
+    inside, beyond, far = (run(at(x), None, params).energies[0] for x in (3.9 - 1e-6, 3.9 + 1e-6, 12.0))
     np.testing.assert_allclose(beyond, far, rtol=1e-14)
     step = abs(float(inside - beyond))
     assert step > 1e-7 if apply_cutoff else step < 1e-12  # a step as in the original
 
 
-@pytest.mark.parametrize("block", ["RealAgnosticInteractionBlock", ATTENTION, NONLINEAR])
+@pytest.mark.parametrize("block", ["RealAgnosticInteractionBlock", SLOW_ATTENTION, NONLINEAR])
 def test_many_species_give_what_few_do(block):
     """Beyond a few species the first layer's messages are made edge by edge."""
     options = {"num_bessel": 4, "radial_mlp": (6,), "attention_mlp": (6,), "mlp": 4, "apply_cutoff": False}
