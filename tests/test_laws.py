@@ -31,7 +31,6 @@ class Subject:
             self.system.R, self.system.box, self.system.pbc, self.potential.shells, headroom=0.1
         )
         self._search = jax.jit(self.search)
-        self._compiled_energy = jax.jit(partial(jm.total_energy, self.potential))
         self._compiled_evaluate = jax.jit(partial(jm.evaluate, self.potential))
         self.neighbors = self._search(self.R, self.box)
         rng = np.random.default_rng(7)
@@ -39,14 +38,14 @@ class Subject:
         self.w = jnp.asarray(rng.normal(size=self.R.shape))
         self.out = self.evaluate(self.R, self.box, self.params, self.species)
 
-    def energy(self, R, box, params, species):
-        return self._compiled_energy(params, R, box, species, self._search(R, box))
+    def energy(self, *arguments):
+        return self.evaluate(*arguments).energy
 
     def evaluate(self, R, box, params, species):
         return self._compiled_evaluate(params, R, box, species, self._search(R, box))
 
     def near(self, R, box=None, params=None):
-        """The energy as a function to differentiate, with the neighbours of the undisturbed system."""
+        """The energy by itself, as a function to differentiate, with the neighbours of the undisturbed system."""
         box, params = self.box if box is None else box, self.params if params is None else params
         return jm.total_energy(self.potential, params, R, box, self.species, self.neighbors)
 
@@ -60,19 +59,20 @@ class Subject:
         return self.out.energy
 
     @cached_property
-    def gradients(self):
-        """Those of the energy in R, the box and the parameters."""
-        return jax.jit(jax.grad(self.near, (0, 1, 2)))(self.R, self.box, self.params)
+    def derivatives(self):
+        """The energy by itself, and its gradients in R, the box and the parameters."""
+        return jax.jit(jax.value_and_grad(self.near, (0, 1, 2)))(self.R, self.box, self.params)
 
 
-def cases(names):
-    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in sorted(names)]
+def cases(slow=frozenset()):
+    group = pytest.mark.xdist_group
+    return [pytest.param(n, marks=[group(n)] + [pytest.mark.slow] * (n in slow)) for n in sorted(CASES)]
 
 
-costly = pytest.mark.parametrize("subject", cases(CASES.keys() - VARIANTS), indirect=True, scope="module")
+costly = pytest.mark.parametrize("subject", cases(slow=VARIANTS), indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module", params=cases(CASES))
+@pytest.fixture(scope="module", params=cases())
 def subject(request):
     return Subject(CASES[request.param]())
 
@@ -162,9 +162,9 @@ def test_more_padding_changes_nothing(subject):
 
 
 def test_evaluate_is_the_gradient_of_the_energy(subject):
-    dR, dbox, _ = subject.gradients
+    energy, (dR, dbox, _) = subject.derivatives
     scale = np.abs(subject.out.forces).max()
-    close(subject.at(subject.R), subject.E)
+    close(energy, subject.E)
     close(subject.out.forces, -dR, scale)
     close(subject.out.box_gradient, dbox, np.abs(dbox).max())
     close(jnp.sum(subject.out.energies), subject.E)
@@ -214,7 +214,7 @@ def test_second_derivatives_agree_in_every_mode(subject):
 def test_the_gradient_in_the_parameters_is_a_finite_difference(subject):
     if not jax.tree.leaves(subject.params):
         pytest.skip("this potential has no parameters")
-    grad = subject.gradients[2]
+    grad = subject.derivatives[1][2]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(grad))
     # Each array of parameters is moved by a thousandth of its own size.
     step = jax.tree.map(lambda x: 1e-3 * jnp.where(x == 0, 0.0, x), subject.params)
@@ -242,10 +242,17 @@ def test_the_energy_is_linear_in_the_linear_parameters(subject):
 
 @costly
 def test_vmap_is_a_loop(subject):
-    Rs = jnp.stack([subject.R, subject.R + 0.02 * subject.v])
-    batched = jax.jit(jax.vmap(subject.near))(Rs)
+    """Of the energy by itself, which is NaN where neighbours were lost."""
+    Rs, lost = jnp.stack([subject.R, subject.R + 0.02 * subject.v, subject.R]), jnp.array([False, False, True])
+
+    def energy(R, lost):
+        neighbors = replace(subject.neighbors, overflow=lost)
+        return jm.total_energy(subject.potential, subject.params, R, subject.box, subject.species, neighbors)
+
+    batched = jax.jit(jax.vmap(energy))(Rs, lost)
     rest = (subject.box, subject.species, subject.neighbors)
-    close(batched, jnp.stack([subject._compiled_energy(subject.params, R, *rest) for R in Rs]))
+    close(batched[:2], jnp.stack([subject._compiled_evaluate(subject.params, R, *rest).energy for R in Rs[:2]]))
+    assert np.isnan(batched[2])
 
 
 def test_an_overflow_is_never_silent(subject):
@@ -254,7 +261,6 @@ def test_an_overflow_is_never_silent(subject):
     lost = replace(subject.neighbors, overflow=jnp.array(True))
     arguments = (subject.params, subject.R, subject.box, subject.species, lost)
     assert np.isnan(subject._compiled_evaluate(*arguments).energy)
-    assert np.isnan(subject._compiled_energy(*arguments))
 
 
 def test_energy_and_forces_are_smooth_at_the_cutoff(subject):

@@ -3,6 +3,7 @@
 The lists come from matscipy, the geometry and its derivatives from plain JAX: nothing here uses jaxmlp but `Graph`.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,10 @@ from jax import Array
 from matscipy.neighbours import neighbour_list
 
 from jaxmlp import Graph
+
+# The code generator that conftest.py asks for takes twice as long for the long programs of MTP; this is the usual one.
+USUAL = "xla_cpu_use_fusion_emitters"
+LONG_PROGRAM = {USUAL: True} if USUAL in os.environ.get("XLA_FLAGS", "") else None
 
 
 class Case(NamedTuple):
