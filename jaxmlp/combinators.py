@@ -52,6 +52,10 @@ class Composite(Potential):
         return all(m.pairwise for m in self.members)
 
     @property
+    def homogeneous(self):  # type: ignore[override]
+        return all(m.homogeneous for m in self.members)
+
+    @property
     def block(self):  # type: ignore[override]
         return min(m.block for m in self.members)
 

@@ -35,6 +35,7 @@ class Potential:
         local: each site energy depends only on the atom's own row of the graph. Local potentials are evaluated in
             blocks of rows and may not use `graph.gather`, `graph.R` or `graph.box`.
         pairwise: the energy is a sum of symmetric pair terms, half to each atom, so dE_i/dr_ij = -dE_j/dr_ji.
+        homogeneous: moving all atoms together changes nothing, so that their total momentum is conserved.
         block: rows evaluated together on a CPU (the intermediates of a block should fit in the cache).
     """
 
@@ -42,6 +43,7 @@ class Potential:
     cutoff: float
     local: ClassVar[bool] = True
     pairwise: ClassVar[bool] = False
+    homogeneous: ClassVar[bool] = True
     block: ClassVar[int] = 64
 
     @property

@@ -91,6 +91,11 @@ CLASSES: dict[str, str | type] = {
     "HarmonicDihedral": "jaxmlp.potentials.bonded",
     "FourierDihedral": "jaxmlp.potentials.bonded",
     "RyckaertBellemans": "jaxmlp.potentials.bonded",
+    "Free": "jaxmlp.potentials.external",
+    "UniformForce": "jaxmlp.potentials.external",
+    "Tether": "jaxmlp.potentials.external",
+    "Polynomial": "jaxmlp.potentials.external",
+    "Wall": "jaxmlp.potentials.external",
 }
 
 

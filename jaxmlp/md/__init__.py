@@ -1,40 +1,77 @@
 """Molecular dynamics: propagators, ensembles, the driver, trajectories and restart."""
 
+from jaxmlp.md.barostats import MTK, BerendsenPressure, CellRescaling, Piston
 from jaxmlp.md.checkpoint import restart
+from jaxmlp.md.constraints import Constraints, constraints
+from jaxmlp.md.controls import Controls, GLEMatrices, Ramp
 from jaxmlp.md.driver import Result, run
 from jaxmlp.md.ensembles import Ensemble
 from jaxmlp.md.h5md import H5MD
-from jaxmlp.md.propagators import chain_energy, drift, kick, nose_hoover_chain, ornstein_uhlenbeck
-from jaxmlp.md.simulation import Simulation, SimulationError, nve, nvt_langevin, nvt_nose_hoover, simulate, simulation
-from jaxmlp.md.state import Atoms, Bath, Chain, Controls, Forces, State, kinetic_energy
+from jaxmlp.md.nose_hoover import Chain, NoseHoover
+from jaxmlp.md.presets import (
+    nph,
+    npt_berendsen,
+    npt_langevin,
+    npt_mtk,
+    npt_rescaling,
+    nve,
+    nvt_berendsen,
+    nvt_csvr,
+    nvt_gle,
+    nvt_langevin,
+    nvt_nose_hoover,
+)
+from jaxmlp.md.propagators import drift, kick
+from jaxmlp.md.simulation import Simulation, SimulationError, simulate, simulation
+from jaxmlp.md.state import Atoms, Forces, State, kinetic_energy
+from jaxmlp.md.thermostats import CSVR, GLE, Bath, Berendsen, Langevin, Target
 from jaxmlp.md.trajectory import Frame, Trajectory
 from jaxmlp.md.velocities import thermal_momenta
 from jaxmlp.md.xyz import XYZ
 
 __all__ = [
+    "CSVR",
+    "GLE",
     "H5MD",
+    "MTK",
     "XYZ",
     "Atoms",
     "Bath",
+    "Berendsen",
+    "BerendsenPressure",
+    "CellRescaling",
     "Chain",
+    "Constraints",
     "Controls",
     "Ensemble",
     "Forces",
     "Frame",
+    "GLEMatrices",
+    "Langevin",
+    "NoseHoover",
+    "Piston",
+    "Ramp",
     "Result",
     "Simulation",
     "SimulationError",
     "State",
+    "Target",
     "Trajectory",
-    "chain_energy",
+    "constraints",
     "drift",
     "kick",
     "kinetic_energy",
-    "nose_hoover_chain",
+    "nph",
+    "npt_berendsen",
+    "npt_langevin",
+    "npt_mtk",
+    "npt_rescaling",
     "nve",
+    "nvt_berendsen",
+    "nvt_csvr",
+    "nvt_gle",
     "nvt_langevin",
     "nvt_nose_hoover",
-    "ornstein_uhlenbeck",
     "restart",
     "run",
     "simulate",

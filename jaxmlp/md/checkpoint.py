@@ -7,56 +7,43 @@ the same step as in the run that was not interrupted.
 import hashlib
 import json
 import os
-from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.energy import prepare
-from jaxmlp.evaluate import Execution
 from jaxmlp.formats.errors import FormatError
-from jaxmlp.md.ensembles import Ensemble
-from jaxmlp.md.recording import Dynamics
+from jaxmlp.md.packing import from_static, from_tree, static, tree
 from jaxmlp.md.simulation import Simulation, evaluated
-from jaxmlp.md.state import Atoms, Bath, Chain, Controls, Forces, State
-from jaxmlp.neighbors import NeighborSearch
-from jaxmlp.neighbors.grid import Grid
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System
 
 FORMAT = "jaxmlp-checkpoint"
-VERSION = "1"
+VERSION = "2"
 
 
 def save(path: str | PathLike, sim: Simulation) -> None:
     """Write a checkpoint; the file at `path` is replaced in one stroke, so that there is a whole one at any moment."""
     from safetensors.numpy import save as to_bytes
 
-    state, search = sim.state, sim.dynamics.forces.search
-    arrays = {
-        **{name: getattr(state, name) for name in ("R", "p", "F", "energy", "step")},
-        "numbers": sim.numbers,
-        "mass": sim.atoms.mass,
-        "dof": sim.atoms.dof,
-        "key": jax.random.key_data(state.key),
-        "list.R": state.neighbors.R,
-        **{f"controls.{k}": v for k, v in sim.controls._asdict().items() if v is not None},
-        **({f"bath.{k}": v for k, v in state.bath._asdict().items()} if state.bath else {}),
+    arrays: dict[str, np.ndarray] = {"numbers": sim.numbers}
+    if sim.made_for is not None:
+        arrays["made_for"] = np.array(sim.made_for, order="C")
+    lists = sim.dynamics.reference(sim.state.neighbors)
+    trees = {
+        "state": tree(sim.state._replace(neighbors=None), "state", arrays),
+        "atoms": tree(sim.atoms._replace(params=None), "atoms", arrays),
+        "controls": tree(sim.controls, "controls", arrays),
+        "lists": [tree(x, name, arrays) for x, name in zip(lists, ("list.R", "list.box"))],
     }
-    if state.box is not None:
-        arrays |= {"box": state.box, "list.box": state.neighbors.box}
-    arrays = {name: np.array(x, order="C") for name, x in arrays.items()}
     description = {
-        "ensemble": asdict(sim.dynamics.ensemble),
-        "search": asdict(search),
-        "execution": asdict(sim.dynamics.forces.execution),
+        "dynamics": static(sim.dynamics),
+        "trees": trees,
         "potential": repr(sim.dynamics.forces.potential),
         "params": _fingerprint(sim.atoms.params),
-        "key": str(jax.random.key_impl(state.key)),
     }
     texts = {"format": FORMAT, "version": VERSION, "description": json.dumps(description)}
     content = to_bytes(arrays, {**texts, "checksum": _checksum(texts["description"], arrays)})
@@ -81,14 +68,20 @@ def restart(path: str | PathLike, potential: Potential, params: Params) -> Simul
             process has not enabled.
     """
     arrays, description = _read(path)
-    numbers = arrays["numbers"]
-    if arrays["R"].dtype != jnp.asarray(arrays["R"][:0]).dtype:
-        raise ValueError(
-            f"{path} holds a simulation in {arrays['R'].dtype}; start Python with JAX_ENABLE_X64=1 to continue it."
-        )
-    pbc = (False,) * 3 if "box" not in arrays else (True,) * 3  # only elements and cell matter here
-    potential, params, species = prepare(potential, params, System(numbers, arrays["R"], arrays.get("box"), pbc))
-    species, params = jnp.asarray(species), jax.tree.map(jnp.asarray, params)
+    try:
+        return _assembled(path, arrays, description, potential, params)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(path, None, f"the checkpoint lacks a part or has one too many: {error}.") from error
+
+
+def _assembled(path, arrays, description, potential: Potential, params: Params) -> Simulation:
+    R, numbers, made_for = arrays["state.R"], arrays["numbers"], arrays.get("made_for")
+    if R.dtype != jnp.asarray(R[:0]).dtype:
+        raise ValueError(f"{path} holds a simulation in {R.dtype}; start Python with JAX_ENABLE_X64=1 to continue it.")
+    pbc = (made_for is not None,) * 3  # only elements and cell matter here
+    system = System(numbers, R.reshape(-1, len(numbers), 3)[0], made_for, pbc)
+    potential, params, _ = prepare(potential, params, system)
+    params = jax.tree.map(jnp.asarray, params)
     if repr(potential) != description["potential"]:
         raise ValueError(
             f"{path} belongs to a simulation with {description['potential']}; got {potential!r}. Pass that potential, "
@@ -99,46 +92,13 @@ def restart(path: str | PathLike, potential: Potential, params: Params) -> Simul
             f"{path} belongs to a simulation with other parameters of the same {type(potential).__name__}. Pass those, "
             "or start a new simulation from the last frame of the trajectory."
         )
-    try:
-        ensemble = Ensemble(**description["ensemble"])
-        execution = Execution(**description["execution"])
-        search = description["search"]
-        grid = Grid(**{k: _tuples(v) for k, v in search.pop("grid").items()})
-        search = NeighborSearch(grid=grid, **{k: _tuples(v) for k, v in search.items()})
-        state, atoms, controls = _assemble(arrays, description["key"], params, species)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FormatError(path, None, f"the checkpoint lacks a part or has one too many: {error}.") from error
-    dynamics = Dynamics(ensemble, Forces(potential, search, execution))
-    reference = state._replace(R=jnp.asarray(arrays["list.R"]), box=_optional(arrays, "list.box"))
-    neighbors = evaluated(dynamics, reference, atoms, controls).neighbors
-    return Simulation(dynamics, atoms, controls, state._replace(neighbors=neighbors), numbers)
-
-
-def _assemble(arrays, impl, params, species) -> tuple[State, Atoms, Controls]:
-    get = {name: jnp.asarray(x) for name, x in arrays.items()}
-    unlisted: Any = None  # until `restart` makes the list again
-    bath = {name[5:]: x for name, x in get.items() if name.startswith("bath.")}
-    state = State(
-        R=get["R"],
-        p=get["p"],
-        F=get["F"],
-        energy=get["energy"],
-        box=_optional(arrays, "box"),
-        neighbors=unlisted,
-        bath=Chain(**bath) if "xi" in bath else Bath(**bath) if bath else (),
-        key=jax.random.wrap_key_data(get["key"], impl=impl),
-        step=get["step"],
-    )
-    controls = Controls(**{name[9:]: x for name, x in get.items() if name.startswith("controls.")})
-    return state, Atoms(params, species, get["mass"], get["dof"]), controls
-
-
-def _optional(arrays, name):
-    return jnp.asarray(arrays[name]) if name in arrays else None
-
-
-def _tuples(value):
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+    dynamics, trees = from_static(description["dynamics"], potential), description["trees"]
+    state = from_tree(trees["state"], arrays)
+    atoms = from_tree(trees["atoms"], arrays)._replace(params=params)
+    controls = from_tree(trees["controls"], arrays)
+    R, box = (from_tree(x, arrays) for x in trees["lists"])
+    neighbors = evaluated(dynamics, state._replace(R=R, box=box), atoms, controls).neighbors
+    return Simulation(dynamics, atoms, controls, state._replace(neighbors=neighbors), numbers, made_for)
 
 
 def _read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from os import PathLike
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from jax import Array
 from jaxmlp.evaluate import Evaluation
 from jaxmlp.md.checkpoint import save
 from jaxmlp.md.progress import Progress
-from jaxmlp.md.recording import ROWS, Chunk, Observers, chunk
+from jaxmlp.md.recording import ROWS, Chunk, Dynamics, Observers, chunk
 from jaxmlp.md.simulation import Simulation, SimulationError, counts, evaluated
 from jaxmlp.md.state import State
 from jaxmlp.md.trajectory import Frame, Trajectory, open_trajectory
@@ -98,12 +99,13 @@ def run(
         bar = stack.enter_context(Progress(steps, len(sim))) if progress else None
 
         def go(sim: Simulation, n: int, first: bool = False) -> Simulation:
-            sim, part, failed = _advance(sim, n, watch, log_every, first, stride)
-            if int(part.rows):
-                log.append(jax.tree.map(lambda x: np.asarray(x[: int(part.rows)]), part.log))
+            sim, parts, failed = _advance(sim, n, watch, log_every, first, stride)
+            for part in parts:
+                if int(part.rows):
+                    log.append(jax.tree.map(lambda x: np.asarray(x[: int(part.rows)]), part.log))  # noqa: B023
             due = n > 0 or first
             if writer is not None and due and (failed or sim.step % every["trajectory_every"] == 0):
-                writer.append(Frame.of(sim, part.virial))
+                writer.append(Frame.of(sim, parts[-1].virial))
             if bar is not None:
                 bar.update(sim, n)
             if failed:
@@ -131,25 +133,37 @@ def _chunk_length(atoms: int, log_every: int) -> int:
 
 def _advance(
     sim: Simulation, n: int, watch: Observers, log_every: int, first: bool, stride: float
-) -> tuple[Simulation, Chunk, str]:
-    """Take n steps, repairing overflow; return the new simulation, what the loop returned, and why it failed or "".
+) -> tuple[Simulation, list[Chunk], str]:
+    """Take n steps, repairing overflow; return the new simulation, what the loops returned, and why it failed or "".
 
-    After an overflow the chunk is done again from its start with a larger neighbour list, made for the same reference
-    positions as before, so that later rebuilds come at the same steps. After a failure the loop is repeated up to the
-    step before it: the steps look at forces only, so where an energy alone is not finite, bisection finds the step.
+    After an overflow the steps before it are done again, and the rest with a larger neighbour list, made for the same
+    reference positions as before, so that later rebuilds come at the same steps. After a failure the loop is repeated
+    up to the step before it: the steps look at forces only, so where an energy alone is not finite, bisection finds the
+    step.
     """
-    first = first and sim.step == 0
+    first, parts = first and sim.step == 0, []
 
     def attempt(sim: Simulation, n: int) -> Chunk:
-        arguments = counts(sim.state, n=n, log_every=log_every, first=first, stride=stride)
+        arguments = counts(sim.state, n=n, log_every=log_every, first=first and not parts, stride=stride)
         return chunk(sim.dynamics, watch, sim.state, sim.atoms, sim.controls, **arguments)
 
-    for _ in range(_REPAIRS):
+    repairs = 0
+    while repairs < _REPAIRS:
         part = attempt(sim, n)
         if bool(part.healthy):
-            return sim.replace(state=part.state), part, ""
-        if bool(part.state.neighbors.overflow) and np.isfinite(np.asarray(part.state.neighbors.R)).all():
-            sim = _enlarged(sim, part.state)
+            return sim.replace(state=part.state), [*parts, part], ""
+        repaired = _repaired(sim, part.state)
+        if repaired is not None:
+            before = int(part.done) - 1
+            if before > 0:
+                part = attempt(sim, before)
+                if not bool(part.healthy):  # an energy was not finite before the list overflowed
+                    n = before
+                    continue
+                parts.append(part)
+                sim, n, repairs = sim.replace(state=part.state), n - before, 0
+            dynamics, made_for = repaired
+            sim, repairs = _enlarged(sim, dynamics).replace(made_for=made_for), repairs + 1
             continue
         bad, part_bad, good, part = int(part.done), part, 0, attempt(sim, 0)
         middle = bad - 1
@@ -160,7 +174,7 @@ def _advance(
             else:
                 bad, part_bad = middle, tried
             middle = (good + bad) // 2
-        return sim.replace(state=part.state), part, _diagnosis(sim, part_bad.state, stride)
+        return sim.replace(state=part.state), [*parts, part], _diagnosis(sim, part_bad.state, stride)
     raise SimulationError(
         f"the neighbour list overflowed again after {_REPAIRS} enlargements near step {sim.step}: the system collapses "
         "or explodes. Look at the last frames; a smaller time step or a relaxed start usually helps.",
@@ -168,18 +182,40 @@ def _advance(
     )
 
 
-def _enlarged(sim: Simulation, lost: State) -> Simulation:
-    """Return the simulation with a neighbour list that holds the positions at which the old one overflowed."""
-    dynamics = sim.dynamics.enlarged(lost.neighbors)
-    reference = sim.state.neighbors
-    there = sim.state._replace(R=reference.R, box=reference.box)
-    neighbors = evaluated(dynamics, there, sim.atoms, sim.controls).neighbors
+def _repaired(sim: Simulation, lost: State) -> tuple[Dynamics, np.ndarray | None] | None:
+    """Return dynamics that hold the state `lost`, and the box its potential is made for; None where all fits."""
+    lists = lost.neighbors
+    if np.any(lists.overflow) and np.isfinite(np.asarray(lists.R)).all():
+        return sim.dynamics.enlarged(lists), sim.made_for
+    outgrown = _outgrown(sim, lost)
+    return None if outgrown is None else (outgrown, np.asarray(lost.box))
+
+
+def _enlarged(sim: Simulation, dynamics: Dynamics) -> Simulation:
+    """Return the simulation with other dynamics and neighbour lists made for the same positions as the present ones."""
+    R, box = sim.dynamics.reference(sim.state.neighbors)
+    neighbors = evaluated(dynamics, sim.state._replace(R=R, box=box), sim.atoms, sim.controls).neighbors
     return sim.replace(dynamics=dynamics, state=sim.state._replace(neighbors=neighbors))
+
+
+def _outgrown(sim: Simulation, lost: State) -> Dynamics | None:
+    """Return dynamics with a potential made for the cell of the state `lost`, if the present one's is another.
+
+    Sums over k vectors are: their energy is NaN in a cell that has grown too much.
+    """
+    if lost.box is None or sim.dynamics.ensemble.barostat is None or not np.isfinite(np.asarray(lost.box)).all():
+        return None
+    forces = sim.dynamics.forces
+    there = sim.replace(state=lost)
+    potential = forces.potential.for_system(there.system)
+    if potential == forces.potential:
+        return None
+    return replace(sim.dynamics, forces=replace(forces, potential=potential))
 
 
 def _diagnosis(sim: Simulation, lost: State, stride: float) -> str:
     """Return the message of a failure that left the state `lost`."""
-    finite = np.isfinite(lost.energy) and np.isfinite(np.asarray(lost.F)).all()
+    finite = np.isfinite(np.asarray(lost.energy)).all() and np.isfinite(np.asarray(lost.F)).all()
     what = f"an atom moved more than {stride} Å" if finite else "the energy is not finite"
     return (
         f"at step {int(lost.step)} {what}: the simulation has exploded. Likely causes: a time step too long (dt = "

@@ -7,17 +7,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxmlp.evaluate import Evaluation
-from jaxmlp.geometry import volume
+from jaxmlp.md.controls import Controls
 from jaxmlp.md.ensembles import Ensemble
-from jaxmlp.md.state import Atoms, Controls, Forces, State, kinetic_energy
+from jaxmlp.md.state import Atoms, Forces, State
 from jaxmlp.neighbors import Neighbors, NeighborSearch
-from jaxmlp.units import fs, kB
+from jaxmlp.units import fs
 
 ROWS = 256  # rows of the log that one chunk holds
 HEADROOM = 0.03  # of neighbour lists in a given box: slots for 9 % more neighbours, each of which costs time
+NPT_HEADROOM = 0.06  # where the box changes
 Observers = tuple[tuple[str, Callable[[State, Evaluation], Array]], ...]
 
 
@@ -29,12 +31,27 @@ class Dynamics:
     forces: Forces
 
     def enlarged(self, lost: Neighbors) -> "Dynamics":
-        """Return dynamics whose neighbour lists hold the positions for which the list `lost` overflowed."""
-        small = self.forces.search
-        search = NeighborSearch.allocate(
-            lost.R, lost.box, small.pbc, small.shells, skin=small.skin, headroom=HEADROOM, at_least=small
-        )
+        """Return dynamics whose neighbour lists hold the positions for which (some of) the lists `lost` overflowed."""
+        search, headroom = self.forces.search, NPT_HEADROOM if self.forces.virial else HEADROOM
+        over = np.ravel(lost.overflow)
+        R = np.reshape(lost.R, (len(over), *np.shape(lost.R)[-2:]))
+        box = [None] * len(over) if lost.box is None else np.reshape(lost.box, (len(over), 3, 3))
+        for k in np.flatnonzero(over):
+            search = NeighborSearch.allocate(
+                R[k], box[k], search.pbc, search.shells, skin=search.skin, headroom=headroom, at_least=search
+            )
         return replace(self, forces=replace(self.forces, search=search))
+
+    def blank(self, state: State) -> Neighbors:
+        """Return neighbour lists of the right shapes, made far away, which the next step therefore makes again."""
+        far = jnp.full_like(state.R, 1e6)
+        shapes = jax.eval_shape(self.forces.lists, far, state.box)
+        lists = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return replace(lists, R=lists.R + 1e6, box=None if lists.box is None else lists.box + state.box)
+
+    def reference(self, lists: Neighbors) -> tuple[Array, Array | None]:
+        """Return positions and box the lists were made for, in the shapes of the state."""
+        return self.forces.reference(lists)
 
     def step(self, state: State, atoms: Atoms, controls: Controls) -> State:
         """Return the state one time step later."""
@@ -58,36 +75,24 @@ class Dynamics:
             state, done, _ = carry
             state = self.step(state, atoms, controls)
             v = state.p / atoms.mass
-            moved = jnp.max(jnp.sum(v * v, axis=1)) * (controls.dt * fs) ** 2
-            return state, done + 1, (moved < stride**2) & ~state.neighbors.overflow  # a NaN is not less either
+            moved = jnp.max(jnp.sum(v * v, axis=-1)) * jnp.max(controls.dt * fs) ** 2
+            return state, done + 1, (moved < stride**2) & ~jnp.any(state.neighbors.overflow)  # a NaN is not less either
 
-        start = (state, jnp.zeros_like(state.step), jnp.array(True))
+        start = (state, jnp.zeros_like(jnp.ravel(state.step)[0]), jnp.array(True))
         state, done, healthy = lax.while_loop(more, one, start)
         out = self.forces.evaluate(state, atoms)
-        return state._replace(energy=out.energy), out, done, healthy & jnp.isfinite(out.energy)
+        return state._replace(energy=out.energy), out, done, healthy & jnp.all(jnp.isfinite(out.energy))
 
     def measure(
         self, state: State, out: Evaluation, atoms: Atoms, controls: Controls, observers: Observers = ()
     ) -> dict[str, Array]:
-        """Return one row of the log from the state and the evaluation there.
+        """Return one row of the log from the state and the evaluation there."""
+        row = self.ensemble.measure(state, out, atoms, controls, all(self.forces.search.pbc))
+        return row | {name: observe(state, out) for name, observe in observers}
 
-        Temperature and pressure use the ensemble's own `kinetic`; the pressure includes it, (2 K + tr W) / (3 V).
-        """
-        kinetic, K = kinetic_energy(state.p, atoms.mass), self.ensemble.kinetic(state, atoms)
-        row = {
-            "step": state.step,
-            "potential": out.energy,
-            "kinetic": kinetic,
-            "total": out.energy + kinetic,
-            "conserved": self.ensemble.conserved(state, atoms, controls),
-            "temperature": 2 * K / (atoms.dof * kB),
-        }
-        if state.box is not None and all(self.forces.search.pbc):
-            V = volume(state.box)
-            row |= {"pressure": (2 * K + jnp.trace(out.virial)) / (3 * V), "volume": V}
-        for name, observe in observers:
-            row[name] = observe(state, out)
-        return row
+    def virial(self, out: Evaluation) -> Array:
+        """Return the virial of the system, (3, 3) eV."""
+        return self.forces.mean(out.virial)
 
 
 class Chunk(NamedTuple):
@@ -135,21 +140,24 @@ def chunk(
         return dynamics.measure(state, out, atoms, controls, observers)
 
     log = jax.tree.map(lambda x: jnp.zeros((ROWS, *x.shape), x.dtype), jax.eval_shape(blank, state))
-    first &= state.step % log_every == 0
+    clock = lambda state: jnp.ravel(state.step)[0]  # replicas step together
+    first &= clock(state) % log_every == 0
 
     def segment(carry):
         (state, log, rows, total, _, _), begun = carry
-        ahead = jnp.where(first & ~begun, 0, log_every - state.step % log_every)
+        ahead = jnp.where(first & ~begun, 0, log_every - clock(state) % log_every)
         state, out, done, healthy = dynamics.advance(state, atoms, controls, jnp.minimum(ahead, n - total), stride)
         row = dynamics.measure(state, out, atoms, controls, observers)
         log = jax.tree.map(lambda b, x: b.at[rows].set(x), log, row)  # overwritten by the next row where not due
-        due = healthy & (state.step % log_every == 0) & ((done > 0) | first)
-        return Chunk(state, log, rows + due.astype(rows.dtype), total + done, healthy, out.virial), jnp.array(True)
+        due = healthy & (clock(state) % log_every == 0) & ((done > 0) | first)
+        rows, virial = rows + due.astype(rows.dtype), dynamics.virial(out)
+        return Chunk(state, log, rows, total + done, healthy, virial), jnp.array(True)
 
     def more(carry):
         c, begun = carry
         return ~begun | ((c.done < n) & c.healthy)
 
     zero = jnp.zeros_like(n)
-    start = Chunk(state, log, zero, zero, jnp.array(True), jnp.zeros((3, 3), state.R.dtype))
+    virial = jax.eval_shape(lambda state: dynamics.virial(dynamics.forces.evaluate(state, atoms)), state)
+    start = Chunk(state, log, zero, zero, jnp.array(True), jnp.zeros(virial.shape, virial.dtype))
     return lax.while_loop(more, segment, (start, jnp.array(False)))[0]

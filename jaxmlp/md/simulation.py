@@ -1,6 +1,6 @@
-"""A simulation ready to run: NVE, Langevin and Nose-Hoover, from a potential and a system."""
+"""A simulation ready to run, from an ensemble, a potential and a system."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,11 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmlp.combinators import Sum
 from jaxmlp.energy import prepare
 from jaxmlp.evaluate import Execution
+from jaxmlp.md.constraints import constraints as constrained
+from jaxmlp.md.constraints import project_momenta
+from jaxmlp.md.controls import Controls, checked
 from jaxmlp.md.ensembles import Ensemble
-from jaxmlp.md.recording import HEADROOM, Dynamics, chunk
-from jaxmlp.md.state import Atoms, Controls, Forces, State
+from jaxmlp.md.recording import HEADROOM, NPT_HEADROOM, Dynamics, chunk
+from jaxmlp.md.state import Atoms, State
 from jaxmlp.md.velocities import thermal_momenta
 from jaxmlp.neighbors import NeighborSearch
 from jaxmlp.potential import Params, Potential
@@ -44,6 +48,7 @@ class Simulation:
         controls: time step, temperature ...; change them with `with_controls`.
         state: positions, momenta and whatever the next step needs.
         numbers: (N,) atomic numbers.
+        made_for: (3, 3) Å, the box for which hyper-parameters of the potential (k vectors, say) were set, or None.
     """
 
     dynamics: Dynamics
@@ -51,6 +56,7 @@ class Simulation:
     controls: Controls
     state: State
     numbers: np.ndarray
+    made_for: np.ndarray | None = None
 
     def replace(self, **changes) -> "Simulation":
         """Return a copy with some fields changed."""
@@ -62,7 +68,9 @@ class Simulation:
         Raises:
             ValueError: a control that this ensemble does not have, or a value that makes no sense.
         """
-        return self.replace(controls=self.controls._replace(**_controls(self.dynamics.ensemble, self.state.R, values)))
+        ensemble, groups = self.dynamics.ensemble, self.atoms.group_dof
+        new = _controls(ensemble, self.state.R.dtype, values, 0 if groups is None else len(groups))
+        return self.replace(controls=self.controls._replace(**new))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -79,70 +87,72 @@ class Simulation:
 
     @property
     def system(self) -> System:
-        """The present positions (unwrapped), box and velocities on the host."""
-        state = self.state
+        """The present positions (unwrapped), box and velocities on the host; the centroid's of a ring polymer."""
+        R, p = self.dynamics.forces.centroid(self.state.R), self.dynamics.forces.centroid(self.state.p)
         return System(
             self.numbers,
-            np.asarray(state.R),
-            None if state.box is None else np.asarray(state.box),
+            np.asarray(R),
+            None if self.state.box is None else np.asarray(self.state.box),
             self.dynamics.forces.search.pbc,
             np.asarray(self.atoms.mass)[:, 0],
-            np.asarray(state.p / self.atoms.mass) * fs,
+            np.asarray(p / self.atoms.mass) * fs,
         )
 
 
-_MEANING = {
-    "dt": "the time step in fs",
-    "temperature": "in K",
-    "friction": "the friction in 1/fs",
-    "tau": "the period of the thermostat in fs",
-}
-
-
-def _controls(ensemble: Ensemble, R: Array, values: dict) -> dict[str, Array]:
-    """Return scalar arrays in the dtype of R, checked."""
+def _controls(ensemble: Ensemble, dtype, values: dict, groups: int = 0) -> dict:
+    """Return controls as arrays of a dtype, checked."""
+    out = {}
     for name, value in values.items():
         if name not in ensemble.needs:
             raise ValueError(
                 f"a {ensemble.splitting} simulation has no control {name!r}; it has {', '.join(ensemble.needs)}."
             )
-        zero_is_fine = name in ("temperature", "friction") and "C" not in ensemble.splitting
-        if not (np.isfinite(value) and (value > 0 or (value == 0 and zero_is_fine))):
-            raise ValueError(f"{name} is {_MEANING[name]} and must be a positive number; got {value}.")
-    return {name: jnp.asarray(value, R.dtype) for name, value in values.items()}
+        cold = name == "temperature" and "tau" not in ensemble.needs and "tau_pressure" not in ensemble.needs
+        out[name] = checked(name, value, dtype, zero=cold or name == "friction", groups=groups)
+    return out
 
 
 def simulation(
     ensemble: Ensemble,
-    controls: dict[str, float],
+    controls: dict[str, Any],
     potential: Potential,
     params: Params,
     system: System,
     *,
     start_temperature: float | None = None,
     dof: int | None = None,
+    fixed: Any = None,
+    groups: Sequence[Any] | None = None,
+    bonds: Any = None,
+    lengths: Any = None,
     skin: float = 1.0,
-    headroom: float = HEADROOM,
+    headroom: float | None = None,
     key: int | Array = 0,
     precision: str | None = None,
     block: int | None = None,
     devices: int | None = None,
 ) -> Simulation:
-    """Return a simulation of any `Ensemble`; `nve`, `nvt_langevin` and `nvt_nose_hoover` are the usual ones.
+    """Return a simulation of any `Ensemble`; `nve`, `nvt_langevin`, `npt_mtk` ... are the usual ones.
 
     Args:
-        controls: dt (fs), temperature (K), friction (1/fs), tau (fs), as the ensemble needs.
+        controls: the fields of `Controls` that the ensemble needs.
         start_temperature: K of the Maxwell-Boltzmann momenta drawn at the start, with zero total momentum; None takes
             the system's velocities, or rest where it has none.
-        dof: degrees of freedom that carry kinetic energy; None counts 3 N - 3 where momentum is conserved, 3 N under
-            Langevin friction, which does not conserve it (and for a single atom).
+        dof: degrees of freedom that carry kinetic energy; None counts 3 for every atom that moves, less one for every
+            constraint, less 3 where the total momentum is conserved (not under Langevin friction, nor with atoms held
+            fixed or a potential that acts from outside).
+        fixed: atoms that are held where they are: indices or a mask. With a barostat they move with the cell.
+        groups: thermostats of their own for groups of atoms (a list of indices or masks), whose temperatures (friction,
+            tau) are then lists; atoms in no group have none.
+        bonds: (n, 2) atoms whose distances are constrained.
+        lengths: (n,) Å of these distances; None takes those of the system.
         skin: Å by which the neighbour list reaches beyond the cutoff: wider is rebuilt less often.
         headroom: see `NeighborSearch.allocate`; too little costs a recompilation, never a wrong result.
         key: seed, or a jax.random key.
         precision, block, devices: see `Execution`.
 
     Raises:
-        ValueError: the potential lacks an element of the system, or a number makes no sense.
+        ValueError: the potential lacks an element of the system, a number makes no sense, or things do not go together.
         SimulationError: the energy of the system is not finite.
     """
     n = len(system)
@@ -154,32 +164,70 @@ def simulation(
         raise ValueError(f"a {ensemble.splitting} simulation needs {', '.join(sorted(missing))}.")
     if start_temperature is not None and not 0 <= start_temperature < np.inf:
         raise ValueError(f"temperature is in K and must not be negative; got {start_temperature}.")
-    search = NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, skin=skin, headroom=headroom)
+    _check_parts(ensemble, potential, system)
     R = jnp.asarray(system.R)
     mass = jnp.asarray(system.masses[:, None], R.dtype)
+    still = np.zeros(n, bool) if fixed is None else _mask(fixed, n, "fixed")
+    rigid, lengths_of = (None, None) if bonds is None else constrained(system, bonds, lengths)
+    if rigid is not None:
+        if still[np.asarray(rigid.pairs)].any():
+            raise ValueError("a constrained bond cannot end at an atom that is held fixed.")
+        ensemble = replace(ensemble, constraints=rigid)
+    conserving = ensemble.keeps_momentum and potential.homogeneous and not still.any() and n > 1
     if dof is None:
-        dof = 3 * n if "O" in ensemble.splitting or n == 1 else 3 * n - 3
-    atoms = Atoms(jax.tree.map(jnp.asarray, params), jnp.asarray(species), mass, jnp.asarray(dof, R.dtype))
+        dof = 3 * int((~still).sum()) - (0 if rigid is None else len(rigid)) - (3 if conserving else 0)
+    if dof < 1:
+        raise ValueError("no degree of freedom is left: every atom is held fixed or constrained.")
+    group, group_dof = _grouped(groups, still, dof)
+    atoms = Atoms(
+        params=jax.tree.map(jnp.asarray, params),
+        species=jnp.asarray(species),
+        mass=mass,
+        dof=jnp.asarray(dof, R.dtype),
+        resting=jnp.asarray(3.0 if conserving else 0.0, R.dtype),
+        group=None if group is None else jnp.asarray(group),
+        group_dof=None if group is None else jnp.asarray(group_dof, R.dtype),
+        mobile=jnp.asarray(~still[:, None], R.dtype) if still.any() else None,
+        bonds=None if lengths_of is None else jax.tree.map(lambda x: _as(x, R.dtype), lengths_of),
+    )
+    chosen = Controls(**_controls(ensemble, R.dtype, controls, 0 if groups is None else len(groups)))
 
     draw, rest = jax.random.split(jax.random.key(key) if isinstance(key, int) else key)
     if start_temperature is not None:
-        p = thermal_momenta(draw, mass, jnp.asarray(kB * start_temperature, R.dtype))
+        kT = jnp.asarray(kB * start_temperature, R.dtype)
+        p = thermal_momenta(draw, mass, kT, keep_momentum=not (potential.homogeneous and not still.any()))
     elif system.velocities is not None:
         p = mass * jnp.asarray(system.velocities / fs, R.dtype)
     else:
         p = jnp.zeros_like(R)
+    p = atoms.held(p)
     box = None if system.box is None else jnp.asarray(system.box, R.dtype)
+    if rigid is not None:
+        p = project_momenta(rigid, atoms.bonds, R, p, mass, box)
+    if headroom is None:
+        headroom = HEADROOM if ensemble.barostat is None else NPT_HEADROOM
+    search = NeighborSearch.allocate(system.R, system.box, system.pbc, potential.shells, skin=skin, headroom=headroom)
+    execution = Execution(block, precision, devices)
+    forces = ensemble.forces(potential, search, execution)
     unlisted: Any = None  # until `evaluated`
     zero, start = jnp.zeros((), R.dtype), jnp.zeros((), jnp.int32)
-    state = State(R, p, jnp.zeros_like(R), zero, box, unlisted, ensemble.bath(p, mass), rest, start)
-    dynamics = Dynamics(ensemble, Forces(potential, search, Execution(block, precision, devices)))
-    checked = Controls(**_controls(ensemble, R, controls))
-    ready = evaluated(dynamics, state, atoms, checked)
-    while ready.neighbors.overflow:  # rounding put a neighbour on the other side of the cutoff than on the host
+    state = State(R, p, jnp.zeros_like(R), zero, box, unlisted, (), rest, start)
+    state = ensemble.start(state, atoms, chosen)
+    return begun(Dynamics(ensemble, forces), state, atoms, chosen, system)
+
+
+def begun(dynamics: Dynamics, state: State, atoms: Atoms, controls: Controls, system: System) -> Simulation:
+    """Return the simulation of a state that has neither lists nor forces yet.
+
+    Raises:
+        SimulationError: its energy or a force is not finite.
+    """
+    ready = evaluated(dynamics, state, atoms, controls)
+    while np.any(ready.neighbors.overflow):  # rounding put a neighbour on the other side of the cutoff than on the host
         dynamics = dynamics.enlarged(ready.neighbors)
-        ready = evaluated(dynamics, state, atoms, checked)
-    sim = Simulation(dynamics, atoms, checked, ready, system.numbers)
-    if not (np.isfinite(ready.energy) and np.isfinite(np.asarray(ready.F)).all()):
+        ready = evaluated(dynamics, state, atoms, controls)
+    sim = Simulation(dynamics, atoms, controls, ready, system.numbers, system.box)
+    if not (np.isfinite(np.asarray(ready.energy)).all() and np.isfinite(np.asarray(ready.F)).all()):
         raise SimulationError(
             "the energy or a force of the starting positions is not finite: do atoms overlap, or are the parameters "
             "damaged?",
@@ -188,18 +236,59 @@ def simulation(
     return sim
 
 
-def evaluated(dynamics: Dynamics, state: State, atoms: Atoms, controls: Controls) -> State:
-    """Return the state with a neighbour list made for its positions and box, and with its forces and energy.
+def _as(x, dtype) -> Array:
+    x = jnp.asarray(x)
+    return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
-    This is one step of zero length from a list made far away, so that nothing is compiled but the loop that runs later.
+
+def _check_parts(ensemble: Ensemble, potential: Potential, system: System) -> None:
+    if ensemble.barostat is not None and not (system.box is not None and system.pbc is not None and all(system.pbc)):
+        raise ValueError("a barostat needs a cell that is periodic in all directions; set box and pbc, or use NVT.")
+    members = len(getattr(potential, "members", ())) if isinstance(potential, Sum) else 1
+    if ensemble.loops and members != len(ensemble.loops) + 1:
+        raise ValueError(
+            f"loops={ensemble.loops} are numbers of steps of a potential a + b + ... with {len(ensemble.loops) + 1} "
+            f"members; this {type(potential).__name__} has {members}."
+        )
+
+
+def _mask(choice, n: int, name: str) -> np.ndarray:
+    """Return a mask (n,) from indices or a mask."""
+    choice = np.asarray(choice)
+    if choice.dtype == bool and choice.shape == (n,):
+        return choice
+    inside = (choice >= 0) & (choice < n) if choice.dtype.kind in "iu" else False
+    if choice.ndim != 1 or not np.all(inside):
+        raise ValueError(f"{name} are indices of atoms, 0 to {n - 1}, or a mask of {n}; got {choice!r:.80}.")
+    out = np.zeros(n, bool)
+    out[choice] = True
+    return out
+
+
+def _grouped(groups, still: np.ndarray, dof: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the group (N,) of every atom and the degrees of freedom of every group."""
+    if groups is None:
+        return None, None
+    masks = np.array([_mask(g, len(still), "groups") for g in groups]) & ~still
+    if masks.sum(axis=0).max() > 1:
+        twice = np.flatnonzero(masks.sum(axis=0) > 1)[:3].tolist()
+        raise ValueError(f"atoms {twice} ... belong to two groups; an atom has one thermostat.")
+    if not masks.any(axis=1).all():
+        raise ValueError(f"group {int(np.argmin(masks.any(axis=1)))} holds no atom that moves.")
+    group = np.where(masks.any(axis=0), masks.argmax(axis=0), len(masks)).astype(np.int32)
+    return group, masks.sum(axis=1) * dof / (~still).sum()
+
+
+def evaluated(dynamics: Dynamics, state: State, atoms: Atoms, controls: Controls) -> State:
+    """Return the state with neighbour lists made for its positions and box, and with its forces and energy.
+
+    This is one step of zero length from lists made far away, so that nothing is compiled but the loop that runs later.
     """
-    shapes = jax.eval_shape(dynamics.forces.search, state.R, state.box)
-    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    far = jnp.full_like(state.R, 1e6)
-    there = state._replace(neighbors=replace(blank, R=far, box=state.box), p=jnp.zeros_like(state.p))
+    blank = state._replace(neighbors=dynamics.blank(state), p=jnp.zeros_like(state.p))
+    there = dynamics.forces.blank(blank)
     still = controls._replace(dt=jnp.zeros_like(controls.dt))
     out = chunk(dynamics, (), there, atoms, still, **counts(state, n=1)).state
-    return state._replace(F=out.F, energy=out.energy, neighbors=out.neighbors)
+    return state._replace(F=out.F, energy=out.energy, neighbors=out.neighbors, virial=out.virial, levels=out.levels)
 
 
 def counts(
@@ -212,92 +301,6 @@ def counts(
         "first": jnp.asarray(first),
         "stride": jnp.asarray(stride, state.R.dtype),
     }
-
-
-def nve(
-    potential: Potential,
-    params: Params,
-    system: System,
-    *,
-    dt: float = 1.0,
-    temperature: float | None = None,
-    **options,
-) -> Simulation:
-    """Return a simulation at constant energy, by velocity Verlet.
-
-    Args:
-        dt: fs.
-        temperature: K of the momenta drawn at the start; None takes the system's velocities, or rest.
-        options: see `simulation`.
-    """
-    return simulation(Ensemble("BAB"), {"dt": dt}, potential, params, system, start_temperature=temperature, **options)
-
-
-def nvt_langevin(
-    potential: Potential,
-    params: Params,
-    system: System,
-    *,
-    temperature: float,
-    dt: float = 1.0,
-    friction: float = 0.01,
-    splitting: str = "BAOAB",
-    **options,
-) -> Simulation:
-    """Return a simulation with Langevin friction and noise; these do not conserve the total momentum, so dof = 3 N.
-
-    The system's velocities are the start if it has any, thermal ones otherwise.
-
-    Args:
-        temperature: K.
-        dt: fs.
-        friction: 1/fs.
-        splitting: see `Ensemble`; BAOAB samples positions with the smallest error in dt.
-        options: see `simulation`.
-    """
-    return simulation(
-        Ensemble(splitting),
-        {"dt": dt, "temperature": temperature, "friction": friction},
-        potential,
-        params,
-        system,
-        start_temperature=temperature if system.velocities is None else None,
-        **options,
-    )
-
-
-def nvt_nose_hoover(
-    potential: Potential,
-    params: Params,
-    system: System,
-    *,
-    temperature: float,
-    dt: float = 1.0,
-    tau: float = 100.0,
-    chain: int = 3,
-    order: int = 3,
-    **options,
-) -> Simulation:
-    """Return a deterministic simulation at constant temperature, by a Nose-Hoover chain.
-
-    The system's velocities are the start if it has any, thermal ones otherwise.
-
-    Args:
-        temperature: K.
-        dt: fs.
-        tau: fs, the thermostat's own period is 2 pi tau; its masses are Q_1 = dof kT tau^2, Q_j = kT tau^2.
-        chain, order: see `Ensemble`. A chain of one is not ergodic for harmonic motion.
-        options: see `simulation`.
-    """
-    return simulation(
-        Ensemble("CBABC", chain=chain, order=order),
-        {"dt": dt, "temperature": temperature, "tau": tau},
-        potential,
-        params,
-        system,
-        start_temperature=temperature if system.velocities is None else None,
-        **options,
-    )
 
 
 def simulate(sim: Simulation) -> Callable[..., State]:

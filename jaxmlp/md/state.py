@@ -4,28 +4,30 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
 from jaxmlp.neighbors import Neighbors, NeighborSearch
 from jaxmlp.potential import Params, Potential
-from jaxmlp.units import kB
 
 
 class State(NamedTuple):
     """A state holds what the next step needs. Times in Å (amu/eV)^(1/2), so that p^2/m is in eV.
 
     Args:
-        R: (N, 3) Å, unwrapped.
-        p: (N, 3) momenta, (amu eV)^(1/2).
-        F: (N, 3) eV/Å, always the forces at R.
-        energy: potential energy at R, eV; NaN where the neighbour list overflowed. Kept up to date by
-            `Dynamics.advance`, whose steps compute forces only.
+        R: (N, 3) Å, unwrapped; (P, N, 3) of a ring polymer of P beads.
+        p: momenta, (amu eV)^(1/2), in the shape of R.
+        F: eV/Å in the shape of R, always the forces at R.
+        energy: potential energy at R, eV, (P,) of a ring polymer; NaN where the neighbour list overflowed. Kept up to
+            date by `Dynamics.advance`, whose steps compute forces only.
         box: (3, 3) Å or None.
         neighbors: a list that holds for R and box.
-        bath: what the thermostat remembers: `Chain`, `Bath`, or () without one.
+        bath: what the thermostat remembers, () without one.
         key: spent and renewed by stochastic propagators.
         step: int32, steps done.
+        virial: (3, 3) eV at R, kept where a barostat needs it, else None.
+        levels: (members, N, 3) the forces of the members of a sum that have time steps of their own, else None.
+        piston: what the barostat remembers, () without one.
     """
 
     R: Array
@@ -37,47 +39,9 @@ class State(NamedTuple):
     bath: Any
     key: Array
     step: Array
-
-
-class Bath(NamedTuple):
-    """What a stochastic thermostat leaves behind.
-
-    Args:
-        heat: eV given to the atoms so far.
-        kinetic: kinetic energy right after the last thermostat move, eV. Its mean is exact for harmonic motion,
-            where that at the end of a BAOAB step is low by (omega dt)^2 / 4.
-    """
-
-    heat: Array
-    kinetic: Array
-
-
-class Chain(NamedTuple):
-    """Nose-Hoover chain: positions xi (M,) and their velocities v (M,) in 1/time."""
-
-    xi: Array
-    v: Array
-
-
-class Controls(NamedTuple):
-    """What may be swept or ramped without compiling again; every entry a scalar array in the units of the interface.
-
-    Args:
-        dt: fs.
-        temperature: K.
-        friction: 1/fs, of the Langevin thermostat.
-        tau: fs, period of the Nose-Hoover chain.
-    """
-
-    dt: Array
-    temperature: Array | None = None
-    friction: Array | None = None
-    tau: Array | None = None
-
-    @property
-    def kT(self) -> Array:
-        """eV; 0 without a thermostat."""
-        return jnp.zeros_like(self.dt) if self.temperature is None else kB * self.temperature
+    virial: Array | None = None
+    levels: Array | None = None
+    piston: Any = ()
 
 
 class Atoms(NamedTuple):
@@ -88,33 +52,105 @@ class Atoms(NamedTuple):
         species: (N,) int32 index into `potential.species`.
         mass: (N, 1) amu.
         dof: degrees of freedom that carry kinetic energy, a float.
+        resting: 3 where the total momentum is zero and stays so, else 0: what the centre of mass lacks of 3 N.
+        group: (N,) int32, the thermostat an atom belongs to; as many as there are groups for atoms without one.
+        group_dof: (groups,) degrees of freedom of each group.
+        mobile: (N, 1), 0 for atoms that are held fixed and 1 for the others; None where all move.
+        bonds: lengths and image shifts of constrained bonds.
     """
 
     params: Params
     species: Array
     mass: Array
     dof: Array
+    resting: Array | float = 0.0
+    group: Array | None = None
+    group_dof: Array | None = None
+    mobile: Array | None = None
+    bonds: Any = None
+
+    def held(self, x: Array) -> Array:
+        """Return x (..., N, 3) with zeros for atoms that are held fixed."""
+        return x if self.mobile is None else x * self.mobile
 
 
 @dataclass(frozen=True)
 class Forces:
-    """The propagator that brings neighbour list and forces up to date with the positions."""
+    """The propagator that brings neighbour list and forces up to date with the positions.
+
+    Args:
+        potential, search, execution: as for `evaluate`.
+        virial: keep the virial in the state.
+        levels: keep the forces of the members of a sum apart, for time steps of their own.
+    """
 
     potential: Potential
     search: NeighborSearch
     execution: Execution
+    virial: bool = False
+    levels: bool = False
 
     def __call__(self, state: State, atoms: Atoms) -> State:
-        state = state._replace(neighbors=self.search.update(state.neighbors, state.R, state.box))
-        return state._replace(F=self.evaluate(state, atoms).forces)
+        state = self.listed(state)
+        if self.levels:
+            F = jnp.stack([self.member(k, state, atoms) for k in range(len(self.potential.members))])
+            return state._replace(F=jnp.sum(F, axis=0), levels=F)
+        out = self.evaluate(state, atoms)
+        state = state._replace(F=atoms.held(out.forces))
+        return state._replace(virial=out.virial) if self.virial else state
+
+    def listed(self, state: State) -> State:
+        """Return the state with a neighbour list that holds."""
+        return state._replace(neighbors=self.search.update(state.neighbors, state.R, state.box))
+
+    def member(self, k: int, state: State, atoms: Atoms) -> Array:
+        """Return the forces (N, 3) of one member of a sum, at the state's positions with its neighbour list."""
+        part = atoms._replace(params=atoms.params[k])
+        return atoms.held(self._evaluate(self.potential.members[k], state, part).forces)
+
+    def refreshed(self, k: int, state: State, atoms: Atoms) -> State:
+        """Return the state with the forces of member k of a sum brought up to date, and nothing else."""
+        state = self.listed(state)
+        return state._replace(levels=state.levels.at[k].set(self.member(k, state, atoms)))
 
     def evaluate(self, state: State, atoms: Atoms) -> Evaluation:
         """Return energies, forces and virials at the state's positions with its neighbour list."""
+        return self._evaluate(self.potential, state, atoms)
+
+    def _evaluate(self, potential: Potential, state: State, atoms: Atoms) -> Evaluation:
         return evaluate(
-            self.potential, atoms.params, state.R, state.box, atoms.species, state.neighbors, execution=self.execution
+            potential, atoms.params, state.R, state.box, atoms.species, state.neighbors, execution=self.execution
         )
+
+    def blank(self, state: State) -> State:
+        """Return the state with zeros for all that an evaluation fills in."""
+        zero, n = jnp.zeros_like(state.R), len(self.potential.members) if self.levels else 0
+        levels = jnp.zeros((n, *zero.shape), zero.dtype) if n else None
+        virial = jnp.zeros((3, 3), zero.dtype) if self.virial else None
+        return state._replace(F=zero, energy=jnp.zeros((), zero.dtype), virial=virial, levels=levels)
+
+    def centroid(self, x: Array) -> Array:
+        """Return what stands for each atom, (N, 3), of R or p."""
+        return x
+
+    def lists(self, R: Array, box: Array | None) -> Neighbors:
+        """Return new neighbour lists."""
+        return self.search(R, box)
+
+    def reference(self, lists: Neighbors) -> tuple[Array, Array | None]:
+        """Return positions and box the lists were made for."""
+        return lists.R, lists.box
+
+    def mean(self, virial: Array) -> Array:
+        """Return the virial (3, 3) of the system from that of an evaluation."""
+        return virial
 
 
 def kinetic_energy(p: Array, mass: Array) -> Array:
     """sum p^2 / (2 m), eV, for p (N, 3) and mass (N, 1)."""
     return 0.5 * jnp.sum(p * p / mass)
+
+
+def repeated(function, n: int, state: State) -> State:
+    """Return function applied n times; a loop that has derivatives forward and reverse."""
+    return function(state) if n == 1 else lax.scan(lambda s, _: (function(s), None), state, length=n)[0]

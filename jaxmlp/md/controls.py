@@ -1,0 +1,155 @@
+"""What may be swept or ramped without compiling again: time step, temperature, pressure, and their couplings."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxmlp.units import kB
+
+
+class Ramp(NamedTuple):
+    """A control that goes from `start` at step `first` linearly to `stop` at step `last`, and stays there.
+
+    Args:
+        start, stop: in the unit of the control.
+        last, first: steps counted as `State.step` does.
+    """
+
+    start: Array | float
+    stop: Array | float
+    last: Array | int
+    first: Array | int = 0
+
+    def at(self, step: Array) -> Array:
+        """Return the value at a step."""
+        x = (step - self.first).astype(jnp.result_type(self.start)) / (self.last - self.first)
+        return self.start + jnp.clip(x, 0.0, 1.0) * (self.stop - self.start)
+
+
+class GLEMatrices(NamedTuple):
+    """Drift and covariance of a generalised Langevin equation; the first row and column belong to the momentum.
+
+    Args:
+        A: (s + 1, s + 1) or (modes, s + 1, s + 1), 1/fs.
+        C: the same shape, K: the stationary covariance of momenta divided by square roots of masses. None is the
+            temperature of the bath times the identity, which obeys the fluctuation-dissipation theorem.
+    """
+
+    A: Array
+    C: Array | None = None
+
+
+class Controls(NamedTuple):
+    """What may be swept or ramped without compiling again, in the units of the interface; scalar arrays if not said.
+
+    Args:
+        dt: fs.
+        temperature: K; (groups,) where groups of atoms have thermostats of their own.
+        friction: 1/fs, of Langevin thermostats; scalar or (groups,).
+        tau: fs, time of Nose-Hoover chains, velocity rescaling and Berendsen's thermostat; scalar or (groups,).
+        gle: matrices of a generalised Langevin equation.
+        pressure: eV/Å^3; (3, 3) where the whole tensor is set (compression positive).
+        tau_pressure: fs, time of the barostat.
+        compressibility: Å^3/eV, isothermal, that of cell rescaling; only its ratio to tau_pressure counts.
+    """
+
+    dt: Array
+    temperature: Array | Ramp | None = None
+    friction: Array | Ramp | None = None
+    tau: Array | None = None
+    gle: GLEMatrices | None = None
+    pressure: Array | Ramp | None = None
+    tau_pressure: Array | None = None
+    compressibility: Array | None = None
+
+    def at(self, step: Array) -> "Controls":
+        """Return the controls at a step, without ramps."""
+        return Controls(*(x.at(step) if isinstance(x, Ramp) else x for x in self))
+
+    @property
+    def ramped(self) -> bool:
+        """Whether any control is a ramp."""
+        return any(isinstance(x, Ramp) for x in self)
+
+    @property
+    def kT(self) -> Array:
+        """eV; 0 without a thermostat."""
+        return jnp.zeros_like(self.dt) if self.temperature is None else kB * self.temperature
+
+
+_MEANING = {
+    "dt": "the time step in fs",
+    "temperature": "in K",
+    "friction": "the friction in 1/fs",
+    "tau": "the time of the thermostat in fs",
+    "pressure": "in eV/Å^3",
+    "tau_pressure": "the time of the barostat in fs",
+    "compressibility": "in Å^3/eV",
+}
+
+
+def checked(name: str, value, dtype, *, zero: bool, groups: int = 0):
+    """Return a control as an array (or a `Ramp` or `GLEMatrices` of arrays) of the dtype.
+
+    Args:
+        zero: whether 0 makes sense.
+        groups: number of groups with thermostats of their own; 0 without groups.
+
+    Raises:
+        ValueError: a number or shape that makes no sense.
+    """
+    if name == "gle":
+        return _matrices(value, dtype)
+    if isinstance(value, Ramp):
+        first, last = int(value.first), int(value.last)
+        if last <= first:
+            raise ValueError(f"a ramp of {name} ends after it begins; got steps {first} to {last}.")
+        ends = [checked(name, x, dtype, zero=zero, groups=groups) for x in (value.start, value.stop)]
+        return Ramp(*ends, jnp.asarray(last, jnp.int32), jnp.asarray(first, jnp.int32))
+    x = np.asarray(value, dtype=float)
+    if name == "pressure":
+        x = _tensor(x)
+        sensible = np.isfinite(x).all()
+    else:
+        if x.ndim and x.shape != (groups,):
+            wanted = f"a number or one for each of {groups} groups" if groups else "a number"
+            raise ValueError(f"{name} is {wanted}; got shape {x.shape}.")
+        sensible = np.isfinite(x).all() and ((x > 0) | ((x == 0) & zero)).all()
+    if not sensible:
+        raise ValueError(
+            f"{name} is {_MEANING[name]} and must be a {'' if name == 'pressure' else 'positive '}number; got {value}."
+        )
+    return jnp.asarray(x, dtype)
+
+
+def _tensor(x: np.ndarray) -> np.ndarray:
+    """A pressure as a scalar or symmetric (3, 3), from that or from xx, yy, zz, yz, xz, xy."""
+    if x.shape == (6,):
+        xx, yy, zz, yz, xz, xy = x
+        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    if x.shape not in ((), (3, 3)) or (x.ndim and not np.allclose(x, x.T)):
+        raise ValueError(
+            "pressure is a number, a symmetric (3, 3) tensor, or its components xx, yy, zz, yz, xz, xy, in eV/Å^3; "
+            f"got shape {x.shape}."
+        )
+    return x
+
+
+def _matrices(value, dtype) -> GLEMatrices:
+    value = value if isinstance(value, GLEMatrices) else GLEMatrices(value)
+    A = np.asarray(value.A, dtype=float)
+    C = None if value.C is None else np.asarray(value.C, dtype=float)
+    if A.ndim not in (2, 3) or A.shape[-1] != A.shape[-2] or (C is not None and C.shape != A.shape):
+        raise ValueError(
+            "a generalised Langevin equation has square matrices A (1/fs) and C (K) of one shape; got "
+            f"{A.shape} and {None if C is None else C.shape}."
+        )
+    if not np.isfinite(A).all() or (np.linalg.eigvals(A).real < -1e-12 * np.abs(A).max()).any():
+        raise ValueError("the drift matrix A of a generalised Langevin equation must have eigenvalues Re >= 0.")
+    if C is not None:
+        D = A @ C + C @ A.swapaxes(-1, -2)
+        if (np.linalg.eigvalsh(0.5 * (D + D.swapaxes(-1, -2))) < -1e-6 * np.abs(D).max()).any():
+            raise ValueError("A C + C A^T of a generalised Langevin equation must not have negative eigenvalues.")
+    return GLEMatrices(jnp.asarray(A, dtype), None if C is None else jnp.asarray(C, dtype))
