@@ -51,6 +51,17 @@ def test_the_autocorrelation_of_a_short_series_is_summed_up_to_the_window():
     assert result.mean == pytest.approx(x.mean(), rel=1e-14)
 
 
+def test_blocks_are_the_first_that_are_long_enough():
+    x = autoregressive(0.5, 301, 1)[:, 0]
+    T, error = len(x), {}
+    for B in (1, 2, 4, 8, 16, 32, 64):  # blocks end with the last row; what does not fill one is left out at the start
+        parts = x[T % B :].reshape(-1, B).mean(axis=1)
+        error[B] = parts.std(ddof=1) / np.sqrt(len(parts))
+    B = next(B for B in error if 2 * T * (error[B] / error[1]) ** 4 < B**3)
+    assert 1 < B < 64
+    assert average(x, method="blocking").error == pytest.approx(error[B], rel=1e-12)
+
+
 @pytest.mark.parametrize("method", ["autocorrelation", "blocking"])
 def test_columns_and_axes_are_averaged_like_single_series(method):
     x = 3.0 + autoregressive(0.5, 1000, 6).reshape(1000, 2, 3)

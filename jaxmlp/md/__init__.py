@@ -8,6 +8,7 @@ from jaxmlp.md.driver import Result, run
 from jaxmlp.md.ensembles import Ensemble
 from jaxmlp.md.h5md import H5MD
 from jaxmlp.md.nose_hoover import Chain, NoseHoover
+from jaxmlp.md.path_integrals import cmd, pimd, restarted, rpmd, trpmd
 from jaxmlp.md.presets import (
     nph,
     npt_berendsen,
@@ -22,6 +23,7 @@ from jaxmlp.md.presets import (
     nvt_nose_hoover,
 )
 from jaxmlp.md.propagators import drift, kick
+from jaxmlp.md.ring_polymer import PILE, RingPolymer
 from jaxmlp.md.simulation import Simulation, SimulationError, simulate, simulation
 from jaxmlp.md.state import Atoms, Forces, State, kinetic_energy
 from jaxmlp.md.thermostats import CSVR, GLE, Bath, Berendsen, Langevin, Target
@@ -34,6 +36,7 @@ __all__ = [
     "GLE",
     "H5MD",
     "MTK",
+    "PILE",
     "XYZ",
     "Atoms",
     "Bath",
@@ -52,11 +55,13 @@ __all__ = [
     "Piston",
     "Ramp",
     "Result",
+    "RingPolymer",
     "Simulation",
     "SimulationError",
     "State",
     "Target",
     "Trajectory",
+    "cmd",
     "constraints",
     "drift",
     "kick",
@@ -72,9 +77,13 @@ __all__ = [
     "nvt_gle",
     "nvt_langevin",
     "nvt_nose_hoover",
+    "pimd",
     "restart",
+    "restarted",
+    "rpmd",
     "run",
     "simulate",
     "simulation",
     "thermal_momenta",
+    "trpmd",
 ]

@@ -198,7 +198,7 @@ def project_positions(
     length = jnp.where(of.real, bonds.length[of.rows], jnp.zeros((), bonds.length.dtype))
     forces = jax.vmap(partial(_shake, iterations))(of.real, _coupling(of, mass), old, new, length)
     change = _at_atoms(of, forces, p)
-    return R_new + change / mass, p + change / h
+    return R_new + change / mass, p + change / jnp.where(h == 0, 1.0, h)  # a step of length zero changes nothing
 
 
 def project_momenta(

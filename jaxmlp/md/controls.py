@@ -53,6 +53,7 @@ class Controls(NamedTuple):
         pressure: eV/Å^3; (3, 3) where the whole tensor is set (compression positive).
         tau_pressure: fs, time of the barostat.
         compressibility: Å^3/eV, isothermal, that of cell rescaling; only its ratio to tau_pressure counts.
+        mode_frequency: 1/fs, angular frequency of the internal modes in centroid molecular dynamics.
     """
 
     dt: Array
@@ -63,6 +64,7 @@ class Controls(NamedTuple):
     pressure: Array | Ramp | None = None
     tau_pressure: Array | None = None
     compressibility: Array | None = None
+    mode_frequency: Array | None = None
 
     def at(self, step: Array) -> "Controls":
         """Return the controls at a step, without ramps."""
@@ -87,6 +89,7 @@ _MEANING = {
     "pressure": "in eV/Å^3",
     "tau_pressure": "the time of the barostat in fs",
     "compressibility": "in Å^3/eV",
+    "mode_frequency": "an angular frequency in 1/fs",
 }
 
 

@@ -1,6 +1,7 @@
 """Ensembles: one step is a word of propagators."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,7 @@ class Ensemble:
     barostat: Barostat | None = None
     constraints: Constraints | None = None
     loops: tuple[int, ...] = ()
+    grouped: ClassVar[bool] = True  # groups of atoms may have thermostats of their own
 
     def __post_init__(self):
         letters = set(self.splitting)
@@ -197,6 +199,14 @@ class Ensemble:
             state = self.barostat.bathe(state, atoms, *controls, h, its)
         return state
 
+    def temperature(self, state: State, atoms: Atoms, controls: Controls) -> Array:
+        """Return the instantaneous temperature, K."""
+        return 2 * self.kinetic(state, atoms) / (atoms.dof * kB)
+
+    def energy(self, state: State, out: Evaluation, atoms: Atoms, controls: Controls, forces: Forces) -> Array:
+        """Return the energy whose gradient drives the dynamics, eV, from the evaluation at the state."""
+        return out.energy
+
     def kinetic(self, state: State, atoms: Atoms) -> Array:
         """Return the kinetic energy (eV) whose mean is dof kT / 2 with the smallest error in dt; see `Bath`."""
         if self.thermostat is None:
@@ -232,7 +242,7 @@ class Ensemble:
             "kinetic": kinetic,
             "total": out.energy + kinetic,
             "conserved": self.conserved(state, atoms, controls),
-            "temperature": 2 * K / (atoms.dof * kB),
+            "temperature": self.temperature(state, atoms, controls),
         }
         if periodic:
             V, virial = volume(state.box), out.virial

@@ -78,7 +78,8 @@ def free_ring_polymer(
     if method not in ("exact", "cayley"):
         raise ValueError(f'method is "exact" or "cayley"; got {method!r}.')
     omega = omega[:, None, None]
-    angle = omega * h if method == "exact" else 2 * h / dt * jnp.arctan(0.5 * omega * dt)
+    share = h / jnp.where(dt == 0, jnp.ones_like(dt), dt)  # a step of length zero changes nothing
+    angle = omega * h if method == "exact" else 2 * share * jnp.arctan(0.5 * omega * dt)
     c, s = jnp.cos(angle), jnp.sin(angle)
     moving = omega > 0
     flight = jnp.where(moving, s / jnp.where(moving, omega, 1.0), h)  # sin(angle) / omega, which tends to h

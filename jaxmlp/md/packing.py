@@ -19,6 +19,7 @@ STATIC = {
     "Dynamics": "jaxmlp.md.recording",
     "Forces": "jaxmlp.md.state",
     "BeadForces": "jaxmlp.md.bead_forces",
+    "PILE": "jaxmlp.md.ring_polymer",
     "Langevin": "jaxmlp.md.thermostats",
     "CSVR": "jaxmlp.md.thermostats",
     "Berendsen": "jaxmlp.md.thermostats",

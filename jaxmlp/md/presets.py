@@ -17,7 +17,7 @@ from jaxmlp.system import System
 Value = float | Array | Ramp | Any  # a number, a `Ramp`, or one number for each group of atoms
 
 
-def _thermal(temperature, system: System) -> float | None:
+def thermal_start(temperature, system: System) -> float | None:
     """K of the momenta drawn at the start: the first temperature, or None where the system has velocities."""
     import numpy as np
 
@@ -34,7 +34,7 @@ def _simulation(ensemble, controls, potential, params, system, options) -> Simul
             "and csvr or cell rescaling for averages.",
             stacklevel=3,
         )
-    options = {"start_temperature": _thermal(controls["temperature"], system), **options}
+    options = {"start_temperature": thermal_start(controls["temperature"], system), **options}
     return simulation(ensemble, controls, potential, params, system, **options)
 
 

@@ -2,8 +2,9 @@
 
 import time
 
+import numpy as np
+
 from jaxmlp.md.simulation import Simulation
-from jaxmlp.units import kB
 
 
 class Progress:
@@ -36,9 +37,8 @@ class Progress:
     def update(self, sim: Simulation, n: int) -> None:
         """Count n more steps, done by now."""
         state = sim.state
-        kinetic = float(sim.dynamics.ensemble.kinetic(state, sim.atoms))
-        temperature = 2 * kinetic / (float(sim.atoms.dof) * kB)
-        text = f"{temperature:.0f} K  {float(state.energy) / self.atoms:.4f} eV/atom"
+        temperature = np.mean(sim.dynamics.temperature(state, sim.atoms, sim.controls))
+        text = f"{temperature:.0f} K  {np.mean(state.energy) / self.atoms:.4f} eV/atom"
         self._bar.update(self._task, advance=n, state=text)
         now = time.monotonic()
         if n:

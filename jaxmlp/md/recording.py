@@ -81,7 +81,8 @@ class Dynamics:
         start = (state, jnp.zeros_like(jnp.ravel(state.step)[0]), jnp.array(True))
         state, done, healthy = lax.while_loop(more, one, start)
         out = self.forces.evaluate(state, atoms)
-        return state._replace(energy=out.energy), out, done, healthy & jnp.all(jnp.isfinite(out.energy))
+        energy = self.ensemble.energy(state, out, atoms, controls, self.forces)
+        return state._replace(energy=energy), out, done, healthy & jnp.all(jnp.isfinite(energy))
 
     def measure(
         self, state: State, out: Evaluation, atoms: Atoms, controls: Controls, observers: Observers = ()
@@ -89,6 +90,10 @@ class Dynamics:
         """Return one row of the log from the state and the evaluation there."""
         row = self.ensemble.measure(state, out, atoms, controls, all(self.forces.search.pbc))
         return row | {name: observe(state, out) for name, observe in observers}
+
+    def temperature(self, state: State, atoms: Atoms, controls: Controls) -> Array:
+        """Return the instantaneous temperature, K."""
+        return self.ensemble.temperature(state, atoms, controls)
 
     def virial(self, out: Evaluation) -> Array:
         """Return the virial of the system, (3, 3) eV."""

@@ -164,7 +164,7 @@ def simulation(
         raise ValueError(f"a {ensemble.splitting} simulation needs {', '.join(sorted(missing))}.")
     if start_temperature is not None and not 0 <= start_temperature < np.inf:
         raise ValueError(f"temperature is in K and must not be negative; got {start_temperature}.")
-    _check_parts(ensemble, potential, system)
+    _check_parts(ensemble, potential, system, groups)
     R = jnp.asarray(system.R)
     mass = jnp.asarray(system.masses[:, None], R.dtype)
     still = np.zeros(n, bool) if fixed is None else _mask(fixed, n, "fixed")
@@ -241,9 +241,11 @@ def _as(x, dtype) -> Array:
     return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
-def _check_parts(ensemble: Ensemble, potential: Potential, system: System) -> None:
+def _check_parts(ensemble: Ensemble, potential: Potential, system: System, groups) -> None:
     if ensemble.barostat is not None and not (system.box is not None and system.pbc is not None and all(system.pbc)):
         raise ValueError("a barostat needs a cell that is periodic in all directions; set box and pbc, or use NVT.")
+    if groups is not None and not ensemble.grouped:
+        raise ValueError(f"a {type(ensemble).__name__} has one temperature: groups make no sense there.")
     members = len(getattr(potential, "members", ())) if isinstance(potential, Sum) else 1
     if ensemble.loops and members != len(ensemble.loops) + 1:
         raise ValueError(

@@ -43,8 +43,8 @@ class Frame(NamedTuple):
     def of(cls, sim: "Simulation", virial) -> "Frame":
         """Take a frame from a simulation and the virial (3, 3) eV at its state."""
         state, pbc = sim.state, sim.dynamics.forces.search.pbc
-        masses = np.asarray(sim.atoms.mass, dtype=float)
-        p = np.asarray(state.p, dtype=float)
+        masses, centroid = np.asarray(sim.atoms.mass, dtype=float), sim.dynamics.forces.centroid
+        p = np.asarray(centroid(state.p), dtype=float)
         box = None if state.box is None else np.asarray(state.box, dtype=float)
         stress = -np.asarray(virial, dtype=float) / abs(np.linalg.det(box)) if box is not None and all(pbc) else None
         return cls(
@@ -52,12 +52,12 @@ class Frame(NamedTuple):
             sim.time,
             sim.numbers,
             masses[:, 0],
-            np.asarray(state.R, dtype=float),
+            np.asarray(centroid(state.R), dtype=float),
             p / masses * fs,
-            np.asarray(state.F, dtype=float),
+            np.asarray(centroid(state.F), dtype=float),
             box,
             pbc,
-            float(state.energy),
+            float(np.mean(state.energy)),
             float(0.5 * np.sum(p * p / masses)),
             stress,
         )

@@ -92,14 +92,14 @@ class Paths:
     def forces(self, R):
         return -self.k * R
 
-    def mean(self, f) -> np.ndarray:
-        """Return <f> of a quadratic f, or of several."""
-        return np.asarray(f(jnp.zeros(self.shape))) + 0.5 * np.sum(self.hessian(f) * self.covariance, axis=(-1, -2))
-
-    def variance(self, f) -> np.ndarray:
-        """Return var f of a quadratic f without linear part: 2 tr (A C)^2 of f = r A r (Wick)."""
+    def moments(self, f) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance of f = f(0) + r A r, or of several: tr A C and 2 tr (A C)^2 (Wick)."""
         AC = 0.5 * self.hessian(f) @ self.covariance
-        return 2 * np.sum(AC * AC.swapaxes(-1, -2), axis=(-1, -2))
+        mean = np.asarray(f(jnp.zeros(self.shape))) + np.trace(AC, axis1=-2, axis2=-1)
+        return mean, 2 * np.sum(AC * AC.swapaxes(-1, -2), axis=(-1, -2))
+
+    def mean(self, f) -> np.ndarray:
+        return self.moments(f)[0]
 
     def sample(self, key, n):
         L = jnp.linalg.cholesky(jnp.asarray(self.covariance))
@@ -161,10 +161,10 @@ def test_exact_means_of_the_primitive_estimators(P):
             ]
         )
 
-    *means, eps, deps = paths.mean(estimators)
+    (*means, eps, deps), variances = paths.moments(estimators)
     np.testing.assert_allclose(np.array(means) / quantum, E / 2, rtol=0, atol=DIGITS / 2)
     assert (1.5 * KT + eps) / quantum == pytest.approx(E, abs=DIGITS)
-    sigma = np.sqrt(paths.variance(estimators)[-2])
+    sigma = np.sqrt(variances[-2])
     two = np.array([eps - sigma, eps + sigma]), np.array([deps, deps])  # rows with the exact mean and variance
     assert est.heat_capacity(*two, KT, 3) / 3 == pytest.approx(Cv, abs=100 * DIGITS)
 
