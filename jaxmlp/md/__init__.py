@@ -6,6 +6,7 @@ from jaxmlp.md.constraints import Constraints, constraints
 from jaxmlp.md.controls import Controls, GLEMatrices, Ramp
 from jaxmlp.md.driver import Result, run
 from jaxmlp.md.ensembles import Ensemble
+from jaxmlp.md.exchange import Exchange, replica, replica_exchange
 from jaxmlp.md.h5md import H5MD
 from jaxmlp.md.nose_hoover import Chain, NoseHoover
 from jaxmlp.md.path_integrals import cmd, pimd, restarted, rpmd, trpmd
@@ -24,6 +25,7 @@ from jaxmlp.md.presets import (
 )
 from jaxmlp.md.propagators import drift, kick
 from jaxmlp.md.ring_polymer import PILE, RingPolymer
+from jaxmlp.md.rollout import rollout
 from jaxmlp.md.simulation import Simulation, SimulationError, simulate, simulation
 from jaxmlp.md.state import Atoms, Forces, State, kinetic_energy
 from jaxmlp.md.thermostats import CSVR, GLE, Bath, Berendsen, Langevin, Target
@@ -47,6 +49,7 @@ __all__ = [
     "Constraints",
     "Controls",
     "Ensemble",
+    "Exchange",
     "Forces",
     "Frame",
     "GLEMatrices",
@@ -78,8 +81,11 @@ __all__ = [
     "nvt_langevin",
     "nvt_nose_hoover",
     "pimd",
+    "replica",
+    "replica_exchange",
     "restart",
     "restarted",
+    "rollout",
     "rpmd",
     "run",
     "simulate",

@@ -79,7 +79,11 @@ class Barostat:
     def force(self, state: State, atoms: Atoms, controls: Controls) -> Array:
         """Return sum p (x) p / m + virial - dY/dstrain, (3, 3) eV."""
         flow = (state.p / atoms.mass).T @ state.p
-        work = by_strain(lambda box: self.work(box, atoms, controls, state.piston), state.box)
+        if jnp.ndim(controls.pressure) == 0:  # dV/dstrain = V 1
+            resting = atoms.resting / 3 * controls.kT.mean()
+            work = (controls.pressure * volume(state.box) - resting) * jnp.eye(3, dtype=state.box.dtype)
+        else:
+            work = by_strain(lambda box: self.work(box, atoms, controls, state.piston), state.box)
         return flow + 0.5 * (state.virial + state.virial.T) - work
 
     def energy(self, state: State, atoms: Atoms, controls: Controls, start: Controls) -> Array:

@@ -5,7 +5,7 @@ from math import sqrt
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxmlp.geometry import volume
 
@@ -71,18 +71,16 @@ def by_strain(work, box: Array) -> Array:
 
 
 def exponentials(X: Array) -> tuple[Array, Array]:
-    """Return exp(X) and (exp(X) - 1) / X for X (3, 3), to rounding for norms up to 4; derivatives have no poles.
+    """Return exp(X) and (exp(X) - 1) / X for X (3, 3), to rounding for norms up to 1; derivatives have no poles.
 
-    Taylor series of order 9 for X / 16, doubled four times: phi(2 X) = (exp(X) + 1) phi(X) / 2.
+    Taylor series of order 9 for X / 4, doubled twice: phi(2 X) = (exp(X) + 1) phi(X) / 2.
     """
     unit = jnp.eye(3, dtype=X.dtype)
-    mul = lambda a, b: jnp.sum(a[:, :, None] * b[None], axis=1)  # fused with what surrounds it, where a product is not
-    x = X / 16
-    phi = unit
-    for k in range(10, 1, -1):
-        phi = unit + mul(x, phi) / k
-    exp = unit + mul(x, phi)
-    for _ in range(4):
-        phi = 0.5 * mul(exp + unit, phi)
-        exp = mul(exp, exp)
+    mul = lambda a, b: jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+    x = X / 4
+    # Loops keep the program short: unrolled, its derivative took ten seconds to compile.
+    horner = lambda phi, k: (unit + mul(x, phi) / k, None)
+    phi, _ = lax.scan(horner, unit, jnp.arange(10, 1, -1).astype(X.dtype))
+    double = lambda pair, _: ((mul(pair[0], pair[0]), 0.5 * mul(pair[0] + unit, pair[1])), None)
+    (exp, phi), _ = lax.scan(double, (unit + mul(x, phi), phi), length=2)
     return exp, phi

@@ -16,7 +16,7 @@ from jaxmlp.md.progress import Progress
 from jaxmlp.md.recording import ROWS, Chunk, Dynamics, Observers, chunk
 from jaxmlp.md.simulation import Simulation, SimulationError, counts, evaluated
 from jaxmlp.md.state import State
-from jaxmlp.md.trajectory import Frame, Trajectory, open_trajectory
+from jaxmlp.md.trajectory import Trajectory, frames, open_trajectories
 
 _REPAIRS = 12  # of one chunk; each adds a fifth to the neighbour capacities, a factor of 9 in all
 
@@ -62,7 +62,8 @@ def run(
     Args:
         log_every: steps between rows of the log, at multiples of it. A row costs one more evaluation: the steps
             themselves compute forces only.
-        trajectory: a file name ending in .xyz, .extxyz (extended XYZ), .h5 or .h5md (H5MD), or a `Trajectory`.
+        trajectory: a file name ending in .xyz, .extxyz (extended XYZ), .h5 or .h5md (H5MD), or a `Trajectory`. Of ring
+            polymers the centroids are written.
         trajectory_every: steps between frames, at multiples of it; None takes `log_every`.
         checkpoint: file for `restart`, replaced in one stroke at every multiple of `checkpoint_every` and at the end.
         observers: name -> pure function of (state, evaluation), recorded with every row of the log.
@@ -95,7 +96,8 @@ def run(
     log: list[dict[str, np.ndarray]] = []
     step, end = sim.step, sim.step + steps
     with ExitStack() as stack:
-        writer = None if trajectory is None else stack.enter_context(open_trajectory(trajectory, sim))
+        opened = [] if trajectory is None else open_trajectories(trajectory, sim)
+        writers = [stack.enter_context(one) for one in opened]
         bar = stack.enter_context(Progress(steps, len(sim))) if progress else None
 
         def go(sim: Simulation, n: int, first: bool = False) -> Simulation:
@@ -104,8 +106,9 @@ def run(
                 if int(part.rows):
                     log.append(jax.tree.map(lambda x: np.asarray(x[: int(part.rows)]), part.log))  # noqa: B023
             due = n > 0 or first
-            if writer is not None and due and (failed or sim.step % every["trajectory_every"] == 0):
-                writer.append(Frame.of(sim, parts[-1].virial))
+            if writers and due and (failed or sim.step % every["trajectory_every"] == 0):
+                for writer, frame in zip(writers, frames(sim, parts[-1].virial)):
+                    writer.append(frame)
             if bar is not None:
                 bar.update(sim, n)
             if failed:
@@ -203,7 +206,12 @@ def _outgrown(sim: Simulation, lost: State) -> Dynamics | None:
 
     Sums over k vectors are: their energy is NaN in a cell that has grown too much.
     """
-    if lost.box is None or sim.dynamics.ensemble.barostat is None or not np.isfinite(np.asarray(lost.box)).all():
+    if (
+        lost.box is None
+        or lost.swaps
+        or sim.dynamics.ensemble.barostat is None
+        or not np.isfinite(np.asarray(lost.box)).all()
+    ):
         return None
     forces = sim.dynamics.forces
     there = sim.replace(state=lost)
@@ -217,11 +225,11 @@ def _diagnosis(sim: Simulation, lost: State, stride: float) -> str:
     """Return the message of a failure that left the state `lost`."""
     finite = np.isfinite(np.asarray(lost.energy)).all() and np.isfinite(np.asarray(lost.F)).all()
     what = f"an atom moved more than {stride} Å" if finite else "the energy is not finite"
+    step, dt = np.ravel(lost.step)[0], np.ravel(sim.controls.dt)[0]
     return (
-        f"at step {int(lost.step)} {what}: the simulation has exploded. Likely causes: a time step too long (dt = "
-        f"{float(sim.controls.dt):g} fs; light atoms need 0.5 or less), atoms that start too close to each other "
-        "(minimize first), a temperature too high, or a potential far outside the data it was fitted to. "
-        "`error.simulation` holds the last good step."
+        f"at step {step} {what}: the simulation has exploded. Likely causes: a time step too long (dt = {dt:g} fs; "
+        "light atoms need 0.5 or less), atoms that start too close to each other (minimize first), a temperature too "
+        "high, or a potential far outside the data it was fitted to. `error.simulation` holds the last good step."
     )
 
 
@@ -230,6 +238,6 @@ def _columns(sim: Simulation, log: list[dict[str, np.ndarray]]) -> dict[str, np.
     if not log:
         return {}
     columns = {name: np.concatenate([part[name] for part in log]) for name in log[0]}
-    columns["time"] = columns["step"] * float(sim.controls.dt)
+    columns["time"] = columns["step"] * float(np.ravel(sim.controls.dt)[0])
     first = [name for name in COLUMNS if name in columns]  # jit has sorted them by name
     return {name: columns[name] for name in [*first, *sorted(set(columns) - set(first))]}

@@ -104,6 +104,18 @@ class Ensemble:
             state = state._replace(piston=self.barostat.start(state.box, atoms, controls, draw), key=key)
         return state
 
+    def refreshed(self, state: State, atoms: Atoms, controls: Controls, forces: Forces) -> State:
+        """Return the state with its forces brought up to date."""
+        return forces(state, atoms)
+
+    def reduced(self, state: State, atoms: Atoms, controls: Controls) -> Array:
+        """Return the energy of a configuration, with that of its cell, over kT: minus the logarithm of its weight."""
+        now = controls.at(state.step)
+        U = state.energy
+        if self.barostat is not None:
+            U = U + self.barostat.work(state.box, atoms, now, state.piston)
+        return U / jnp.mean(now.kT)
+
     def step(self, state: State, atoms: Atoms, controls: Controls, forces: Forces) -> State:
         """Return the state one time step later."""
         now, start = controls.at(state.step), controls.at(jnp.zeros_like(state.step))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxmlp.md.thermostats import Target, Thermostat
 
@@ -62,27 +62,29 @@ class NoseHoover(Thermostat):
         return [target.dof * Q, *[Q] * (self.chain - 1)]
 
     def __call__(self, p, bath, target, h, key):
-        v, last, Q, kT = list(bath.v), self.chain - 1, self.masses(target), target.kT
+        Q, kT, last = self.masses(target), target.kT, self.chain - 1
         twice_K = 2 * target.kinetic(p)
-        scale, potential = jnp.ones_like(twice_K), bath.potential
 
-        def push(j, h):
-            drive = twice_K * scale * scale - target.dof * kT if j == 0 else Q[j - 1] * v[j - 1] ** 2 - kT
-            if j == last:
-                v[j] = v[j] + 0.5 * h * drive / Q[j]
-            else:
-                brake = jnp.exp(-0.25 * h * v[j + 1])
+        def one(carry, h):
+            scale, v, potential = carry
+            v = list(v)
+
+            def push(j):
+                drive = twice_K * scale * scale - target.dof * kT if j == 0 else Q[j - 1] * v[j - 1] ** 2 - kT
+                brake = 1.0 if j == last else jnp.exp(-0.25 * h * v[j + 1])
                 v[j] = (v[j] * brake + 0.5 * h * drive / Q[j]) * brake
 
-        for weight in SUZUKI_YOSHIDA[self.order]:
-            part = weight * h
             for j in range(last, -1, -1):
-                push(j, part)
-            scale = scale * jnp.exp(-part * v[0])
-            potential = potential + part * jnp.sum(kT * (target.dof * v[0] + sum(v[1:], start=jnp.zeros_like(v[0]))))
+                push(j)
+            scale = scale * jnp.exp(-h * v[0])
+            potential = potential + h * jnp.sum(kT * (target.dof * v[0] + sum(v[1:], start=jnp.zeros_like(v[0]))))
             for j in range(last + 1):
-                push(j, part)
-        return p * target.spread(scale, 1.0), Chain(jnp.stack(v), potential)
+                push(j)
+            return (scale, jnp.stack(v), potential), None
+
+        weights = h * jnp.asarray(SUZUKI_YOSHIDA[self.order], p.dtype)
+        (scale, v, potential), _ = lax.scan(one, (jnp.ones_like(twice_K), bath.v, bath.potential), weights)
+        return p * target.spread(scale, 1.0), Chain(v, potential)
 
     def energy(self, bath, target):
         return bath.potential + sum(jnp.sum(0.5 * Q * v * v) for Q, v in zip(self.masses(target), bath.v))

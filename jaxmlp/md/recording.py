@@ -40,7 +40,7 @@ class Dynamics:
             search = NeighborSearch.allocate(
                 R[k], box[k], search.pbc, search.shells, skin=search.skin, headroom=headroom, at_least=search
             )
-        return replace(self, forces=replace(self.forces, search=search))
+        return replace(self, forces=self.forces.searching(search))
 
     def blank(self, state: State) -> Neighbors:
         """Return neighbour lists of the right shapes, made far away, which the next step therefore makes again."""
@@ -52,6 +52,10 @@ class Dynamics:
     def reference(self, lists: Neighbors) -> tuple[Array, Array | None]:
         """Return positions and box the lists were made for, in the shapes of the state."""
         return self.forces.reference(lists)
+
+    def started(self, state: State, atoms: Atoms, controls: Controls) -> State:
+        """Return the state with its forces brought up to date."""
+        return self.ensemble.refreshed(state, atoms, controls, self.forces)
 
     def step(self, state: State, atoms: Atoms, controls: Controls) -> State:
         """Return the state one time step later."""

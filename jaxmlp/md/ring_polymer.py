@@ -159,6 +159,14 @@ class RingPolymer(Ensemble):
             now = now._replace(gle=GLEMatrices(A, None if C is None else C / self.beads))
         return Target.of(atoms, now, start)
 
+    def refreshed(self, state, atoms, controls, forces: BeadForces):
+        return forces(state, atoms, controls.at(state.step).kT)
+
+    def reduced(self, state, atoms, controls):
+        now = controls.at(state.step)
+        _, springs = self.ring_energies(state, atoms, now)
+        return super().reduced(state._replace(energy=(jnp.sum(state.energy) + springs) / self.beads), atoms, controls)
+
     def step(self, state, atoms, controls, forces: BeadForces):
         kT = controls.at(state.step).kT
         return super().step(state, atoms, controls, _At(forces, kT))

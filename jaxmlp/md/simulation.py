@@ -68,6 +68,10 @@ class Simulation:
         Raises:
             ValueError: a control that this ensemble does not have, or a value that makes no sense.
         """
+        if self.state.swaps:
+            raise ValueError(
+                "the places of an exchange keep their controls; change those of the simulations it is made of."
+            )
         ensemble, groups = self.dynamics.ensemble, self.atoms.group_dof
         new = _controls(ensemble, self.state.R.dtype, values, 0 if groups is None else len(groups))
         return self.replace(controls=self.controls._replace(**new))
@@ -78,12 +82,12 @@ class Simulation:
     @property
     def step(self) -> int:
         """Steps done."""
-        return int(self.state.step)
+        return int(np.ravel(self.state.step)[0])
 
     @property
     def time(self) -> float:
         """Steps done times the present time step, fs."""
-        return self.step * float(self.controls.dt)
+        return self.step * float(np.ravel(self.controls.dt)[0])
 
     @property
     def system(self) -> System:

@@ -1,6 +1,6 @@
 """What dynamics carries from step to step, and the forces that drive it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ class State(NamedTuple):
         virial: (3, 3) eV at R, kept where a barostat needs it, else None.
         levels: (members, N, 3) the forces of the members of a sum that have time steps of their own, else None.
         piston: what the barostat remembers, () without one.
+        swaps: what an exchange of replicas remembers, () without one; all else then has a leading axis of replicas.
     """
 
     R: Array
@@ -42,6 +43,7 @@ class State(NamedTuple):
     virial: Array | None = None
     levels: Array | None = None
     piston: Any = ()
+    swaps: Any = ()
 
 
 class Atoms(NamedTuple):
@@ -140,6 +142,10 @@ class Forces:
     def reference(self, lists: Neighbors) -> tuple[Array, Array | None]:
         """Return positions and box the lists were made for."""
         return lists.R, lists.box
+
+    def searching(self, search: NeighborSearch) -> "Forces":
+        """Return the same forces with another neighbour search."""
+        return replace(self, search=search)
 
     def mean(self, virial: Array) -> Array:
         """Return the virial (3, 3) of the system from that of an evaluation."""

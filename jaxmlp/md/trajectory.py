@@ -84,6 +84,31 @@ class Trajectory(Protocol):
     def __exit__(self, *error) -> None: ...
 
 
+def open_trajectories(trajectory: "str | PathLike | Trajectory", sim: "Simulation") -> list[Trajectory]:
+    """Return the trajectories of a simulation, one for each place of an exchange, ready to take its present frames.
+
+    Raises:
+        ValueError: an ending that names no known format; one name for several places.
+    """
+    if not sim.state.swaps:
+        return [open_trajectory(trajectory, sim)]
+    if not isinstance(trajectory, str | PathLike) or "{}" not in fspath(trajectory):
+        raise ValueError(
+            "an exchange writes one file for each place: put {} into the name, as in 'run_{}.xyz'; got "
+            f"{trajectory!r}."
+        )
+    return [open_trajectory(fspath(trajectory).replace("{}", str(k)), sim) for k in range(len(sim.state.step))]
+
+
+def frames(sim: "Simulation", virial) -> list[Frame]:
+    """Return the present frame of a simulation, or those of all places of an exchange."""
+    if not sim.state.swaps:
+        return [Frame.of(sim, virial)]
+    from jaxmlp.md.exchange import replica
+
+    return [Frame.of(replica(sim, k), virial[k]) for k in range(len(sim.state.step))]
+
+
 def open_trajectory(trajectory: "str | PathLike | Trajectory", sim: "Simulation") -> Trajectory:
     """Return a trajectory, ready to take the simulation's present frame.
 
