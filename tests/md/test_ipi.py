@@ -82,7 +82,7 @@ def averages(log: dict, names: dict[str, str], scale: dict[str, float]) -> dict[
     return {name: average(log[column][start:] * scale[name]) for name, column in names.items()}
 
 
-def oscillators(folder: Path, steps: int = 3000, own_steps: int = 20_000) -> tuple[dict, dict]:
+def oscillators(folder: Path, steps: int = 2500, own_steps: int = 20_000) -> tuple[dict, dict]:
     """Return V, K_CV and K_TD, hbar omega, of 300 harmonic oscillators with beta hbar omega = 3, by i-PI and jaxmlp."""
     kelvin, P, N, dt, tau, mass = 300.0, 8, 100, 100 * AU, 600 * AU, 1.00794
     quantum = 3 * kB * kelvin
@@ -119,7 +119,7 @@ def oscillators(folder: Path, steps: int = 3000, own_steps: int = 20_000) -> tup
     )
 
 
-def silicon(folder: Path, steps: int = 8000, own_steps: int = 40_000) -> tuple[dict, dict]:
+def silicon(folder: Path, steps: int = 12_000, own_steps: int = 40_000) -> tuple[dict, dict]:
     """Return potential energy, eV/atom, and temperature, K, of 64 atoms at 1000 K, by i-PI and jaxmlp."""
     kelvin, dt, tau = 1000.0, 2.0, 50.0
     potential, params = stillinger_weber_silicon()

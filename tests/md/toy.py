@@ -114,7 +114,7 @@ def toy(ensemble: md.Ensemble, n: int = 5, seed: int = 0, **controls) -> Toy:
     mass = jnp.asarray(rng.uniform(0.8, 1.5, (n, 1)))
     dof = 3.0 * n - (3 if ensemble.keeps_momentum else 0)
     atoms = md.Atoms(
-        {"a": jnp.asarray(0.5), "b": jnp.asarray(1.0)}, None, mass, jnp.asarray(dof),
+        {"a": jnp.asarray(0.5), "b": jnp.asarray(6.0)}, None, mass, jnp.asarray(dof),
         jnp.asarray(3.0 if ensemble.keeps_momentum else 0.0),
     )  # fmt: skip
     box = jnp.asarray(SIDE * (np.eye(3) + 0.05 * rng.normal(size=(3, 3))))
