@@ -6,9 +6,10 @@ The simulations are those of benchmarks/physics.py, which also says why they are
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # last: others there are named like packages
 import physics
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimized]
@@ -19,18 +20,27 @@ def agree(rows):
     assert all(row.agrees for row in rows), physics.table(rows)
 
 
+def test_the_slope_of_known_distributions():
+    """Two normal distributions of width 3 whose means differ by 5: ln(p_b / p_a) has the slope 5 / 9."""
+    a, b = np.random.default_rng(0).normal(0.0, 3.0, (2, 100_000)) + np.array([[0.0], [5.0]])
+    parts = [physics.slope(x, y) for x, y in zip(a.reshape(20, -1), b.reshape(20, -1))]
+    error = np.std(parts, ddof=1) / np.sqrt(20)
+    assert error < 0.003
+    assert abs(np.mean(parts) - 5 / 9) < 3 * error
+    assert physics.slope(b, a) == pytest.approx(-physics.slope(a, b), rel=1e-9)
+
+
 @pytest.mark.parametrize("name", physics.STATES)
 def test_the_equation_of_state_of_lennard_jones(name):
-    """20 000 steps are 120 units of time: errors of 0.002 in the energy and 0.015 in the pressure of the liquid."""
-    energy, pressure = rows = physics.equation_of_state(name)
+    """40 000 steps of 864 atoms: errors below half of the tolerances."""
+    rows = physics.equation_of_state(name)
     agree(rows)
-    assert energy.error < energy.tolerance / 1.5
-    assert pressure.error < pressure.tolerance
+    assert all(row.error < 0.5 * row.tolerance for row in rows), physics.table(rows)
 
 
 @pytest.mark.parametrize("name", [name for name in physics.THERMOSTATS if name != "Berendsen"])
 def test_thermostats_are_canonical(name):
-    """40 000 steps: some hundred independent samples, slopes to 6 %, mean kinetic energies to 0.3 %."""
+    """40 000 steps: some 300 independent samples, slopes to 6 %, mean kinetic energies to 0.3 %."""
     rows = physics.thermostat(name)
     agree(rows)
     assert all(row.error < 0.1 for row in rows if row.error is not None)
@@ -44,7 +54,7 @@ def test_weak_coupling_of_the_temperature_is_found_out():
 
 @pytest.mark.parametrize("name", [name for name in physics.BAROSTATS if name != "Berendsen"])
 def test_barostats_are_isothermal_isobaric(name):
-    """30 000 steps: slopes to 3 % (crystal) or 6 % (liquid)."""
+    """30 000 steps: slopes to 4 % (crystal) or 8 % (liquid, whose volume relaxes more slowly)."""
     rows = physics.barostat(name)
     agree(rows)
     assert rows[0].error < 0.1
@@ -58,7 +68,8 @@ def test_weak_coupling_of_the_pressure_is_found_out():
 
 @pytest.mark.parametrize("name", ["32 beads, 5 fs", "16 beads, 5 fs"])
 def test_liquid_para_hydrogen(name):
-    """30 ps: errors of 0.1 K in the kinetic and 0.2 K in the potential energy of a molecule."""
-    rows = physics.hydrogen(name)
+    """30 ps: errors of 0.2 K in the kinetic and potential energy of a molecule, of 0.7 K in the primitive estimator."""
+    kinetic, potential, *_ = rows = physics.hydrogen(name)
     agree(rows)
-    assert all(row.error < 0.25 for row in rows if row.quantity != "P, bar")
+    assert kinetic.error < 0.25
+    assert potential.error < 0.25

@@ -65,6 +65,45 @@ def test_killed_and_restarted_runs_are_the_same_bit_for_bit(name, tmp_path):
             assert np.array_equal(a[path], b[path]), path
 
 
+EVERY = {  # by name: what is run, and its own options
+    "nvt_csvr": (md.nvt_csvr, {"tau": 0.2 * TIME}),
+    "nvt_gle": (md.nvt_gle, {"gle": np.array([[0.2, 0.7], [-0.7, 1.0]]) / TIME}),
+    "npt_mtk": (md.npt_mtk, {"tau": 0.2 * TIME, "pressure": 3.0, "tau_pressure": TIME, "cell": "triclinic"}),
+    "npt_langevin": (md.npt_langevin, {"friction": 1 / TIME, "pressure": 3.0, "tau_pressure": TIME}),
+    "npt_rescaling": (
+        md.npt_rescaling,
+        {"pressure": md.Ramp(3.0, 5.0, 200), "tau_pressure": TIME, "compressibility": 0.1, "cell": "orthorhombic"},
+    ),
+    "pimd": (md.pimd, {"beads": 4, "tau": TIME}),
+    "pimd at a pressure": (md.pimd, {"beads": 4, "pressure": 3.0, "barostat": "mtk", "tau_pressure": TIME}),
+    "groups": (md.nvt_nose_hoover, {"groups": [range(10), range(10, 20)], "fixed": [31], "tau": 0.2 * TIME}),
+}
+COSTLY = ("npt_langevin", "pimd at a pressure", "nvt_gle")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in EVERY])
+def test_a_run_in_two_parts_is_the_run_in_one_bit_for_bit(name, tmp_path):
+    make, options = EVERY[name]
+    potential, params = lennard_jones((18,), 1.0, 1.0, 1.8, truncation="force-shifted")
+    temperature = [KELVIN, 2 * KELVIN] if "groups" in options else KELVIN
+    options = {"temperature": temperature, "dt": 0.005 * TIME, "skin": 0.3, "headroom": 0.3, "key": 6} | options
+    options = {k: [np.arange(32)[list(g)] for g in v] if k == "groups" else v for k, v in options.items()}
+    sim = make(potential, params, fcc(2), **options)
+    whole = md.run(sim, 200, log_every=100)
+    md.run(sim, 120, log_every=100, checkpoint=tmp_path / "run.chk")
+    again = md.restart(tmp_path / "run.chk", potential, params)
+    result = md.run(again, 80, log_every=100)
+
+    def bits(x):
+        return np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+
+    for a, b in zip(jax.tree.leaves(result.simulation.state), jax.tree.leaves(whole.simulation.state), strict=True):
+        assert np.array_equal(bits(a), bits(b))
+    for column, x in result.log.items():
+        assert np.array_equal(x[-1], whole.log[column][-1]), column
+    assert again.dynamics == sim.dynamics
+
+
 def test_extended_xyz_is_continued_without_a_seam(tmp_path):
     potential, params, sim = begin("nve")
     options = {"trajectory_every": 50, "checkpoint_every": 100}
