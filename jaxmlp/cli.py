@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from jaxmlp.commands import compute, dynamics, model
+from jaxmlp.commands import compute, dynamics, model, quantum
 from jaxmlp.commands.demo import demo
 from jaxmlp.commands.options import Failed
 
@@ -22,7 +22,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (model.info, compute.evaluate, compute.relax, dynamics.md, model.convert, model.check, demo):
+for command in (
+    model.info, compute.evaluate, compute.relax, dynamics.md, quantum.pimd, model.convert, model.check, demo,
+):  # fmt: skip
     app.command()(command)
 
 

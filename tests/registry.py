@@ -155,6 +155,12 @@ def _morse() -> Case:
     return Case(Morse((29,), 5.5, "force-shifted"), params, rattled((29,), 2.6))
 
 
+def _silvera_goldman() -> Case:
+    from jaxmlp.potentials.silvera_goldman import silvera_goldman
+
+    return Case(*silvera_goldman(6.5, truncation="force-shifted"), rattled((1,), 2.6))
+
+
 def _zbl() -> Case:
     from jaxmlp.potentials.zbl import zbl
 
@@ -388,6 +394,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "snap-quadratic": lambda: _snap(twojmax=3, quadraticflag=True, sinner=(1.5, 1.6), dinner=(0.4, 0.5)),
     "snap-elements": lambda: _snap(twojmax=2, chemflag=True, wselfallflag=True),
     "morse": _morse,
+    "silvera-goldman": _silvera_goldman,
     "zbl": _zbl,
     "eam-alloy": _eam,
     "harmonic-bonds": lambda: _bonded("bond"),

@@ -50,6 +50,8 @@ CLASSES: dict[str, str | type] = {
     "LennardJones": "jaxmlp.potentials.pair",
     "LennardJonesTail": "jaxmlp.potentials.pair",
     "Morse": "jaxmlp.potentials.pair",
+    "SilveraGoldman": "jaxmlp.potentials.silvera_goldman",
+    "SilveraGoldmanTail": "jaxmlp.potentials.silvera_goldman",
     "StillingerWeber": "jaxmlp.potentials.stillinger_weber",
     "Tersoff": "jaxmlp.potentials.tersoff",
     "EAM": "jaxmlp.potentials.eam",

@@ -110,8 +110,8 @@ def checked(name: str, value, dtype, *, zero: bool, groups: int = 0):
         first, last = int(value.first), int(value.last)
         if last <= first:
             raise ValueError(f"a ramp of {name} ends after it begins; got steps {first} to {last}.")
-        ends = [checked(name, x, dtype, zero=zero, groups=groups) for x in (value.start, value.stop)]
-        return Ramp(*ends, jnp.asarray(last, jnp.int32), jnp.asarray(first, jnp.int32))
+        start, stop = (checked(name, x, dtype, zero=zero, groups=groups) for x in (value.start, value.stop))
+        return Ramp(start, stop, jnp.asarray(last, jnp.int32), jnp.asarray(first, jnp.int32))
     x = np.asarray(value, dtype=float)
     if name == "pressure":
         x = _tensor(x)

@@ -144,7 +144,8 @@ def _advance(
     up to the step before it: the steps look at forces only, so where an energy alone is not finite, bisection finds the
     step.
     """
-    first, parts = first and sim.step == 0, []
+    first = first and sim.step == 0
+    parts: list[Chunk] = []
 
     def attempt(sim: Simulation, n: int) -> Chunk:
         arguments = counts(sim.state, n=n, log_every=log_every, first=first and not parts, stride=stride)

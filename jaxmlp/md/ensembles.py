@@ -208,7 +208,7 @@ class Ensemble:
                 bath = bath._replace(heat=bath.heat + left - taken, kinetic=left)
         state = state._replace(p=p, bath=bath)
         if isinstance(self.barostat, MTK):
-            state = self.barostat.bathe(state, atoms, *controls, h, its)
+            state = self.barostat.bathe(state, atoms, *controls, h=h, key=its)
         return state
 
     def temperature(self, state: State, atoms: Atoms, controls: Controls) -> Array:

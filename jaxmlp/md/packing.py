@@ -80,7 +80,7 @@ def tree(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, tuple):
         if not value:
             return {"tuple": "", "fields": {}}
-        parts = value._asdict().items()
+        parts = zip(type(value)._fields, value)  # type: ignore[attr-defined]
         return {"tuple": type(value).__name__, "fields": {k: tree(x, f"{name}.{k}", arrays) for k, x in parts}}
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         arrays[name] = np.asarray(jax.random.key_data(value))

@@ -85,7 +85,8 @@ def pimd(
     bath = {"pile_l": Langevin(), "pile_g": CSVR(), "piglet": GLE()}[thermostat]
     internal = GLE() if thermostat == "piglet" else PILE()
     controls: dict[str, Any] = {"dt": dt, "temperature": temperature}
-    controls |= {"pile_l": {"friction": 1 / tau}, "pile_g": {"tau": tau}, "piglet": {"gle": gle}}[thermostat]
+    own: dict[str, dict[str, Any]] = {"pile_l": {"friction": 1 / tau}, "pile_g": {"tau": tau}, "piglet": {"gle": gle}}
+    controls |= own[thermostat]
     word, piston = "BCOCB", None
     if pressure is not None:
         controls |= {"pressure": pressure, "tau_pressure": tau_pressure}
@@ -205,7 +206,8 @@ def restarted(sim: Simulation, source: Simulation, key: int | jax.Array = 0) -> 
     start = sim.state._replace(
         R=centroid, p=jnp.zeros_like(centroid), box=source.state.box, key=draw, bath=(), step=jnp.zeros((), jnp.int32)
     )
-    state = sim.dynamics.ensemble.thermal(start, sim.atoms, sim.controls)._replace(R=source.state.R)
+    ensemble: Any = sim.dynamics.ensemble
+    state = ensemble.thermal(start, sim.atoms, sim.controls)._replace(R=source.state.R)
     return begun(sim.dynamics, state, sim.atoms, sim.controls, source.system)
 
 

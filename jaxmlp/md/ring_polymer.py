@@ -245,7 +245,7 @@ class RingPolymer(Ensemble):
 
     def _moving(self, state: State, atoms: Atoms) -> Array:
         """Number of coordinates that move, 3 N without atoms held fixed."""
-        return 3.0 * state.R.shape[1] if atoms.mobile is None else 3 * jnp.sum(atoms.mobile)
+        return jnp.asarray(3.0 * state.R.shape[1] if atoms.mobile is None else 3 * jnp.sum(atoms.mobile), state.R.dtype)
 
     def energy(self, state, out, atoms, controls, forces):
         return out.energy if self.scheme == "primitive" else forces.effective(out, atoms, controls.at(state.step).kT)

@@ -195,6 +195,9 @@ def simulation(
         bonds=None if lengths_of is None else jax.tree.map(lambda x: _as(x, R.dtype), lengths_of),
     )
     chosen = Controls(**_controls(ensemble, R.dtype, controls, 0 if groups is None else len(groups)))
+    if chosen.gle is not None and chosen.gle.A.ndim == 3 and len(chosen.gle.A) != getattr(ensemble, "beads", 0):
+        wanted = f"{ensemble.beads} beads" if hasattr(ensemble, "beads") else "a single pair: this is no ring polymer"
+        raise ValueError(f"gle holds matrices of {len(chosen.gle.A)} modes; expected those of {wanted}.")
 
     draw, rest = jax.random.split(jax.random.key(key) if isinstance(key, int) else key)
     if start_temperature is not None:

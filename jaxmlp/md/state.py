@@ -86,7 +86,7 @@ class Forces:
         levels: keep the forces of the members of a sum apart, for time steps of their own.
     """
 
-    potential: Potential
+    potential: Any  # a `Potential`, with `members` where `levels` are kept
     search: NeighborSearch
     execution: Execution
     virial: bool = False

@@ -1,4 +1,4 @@
-"""Pair potentials: a base class that turns a formula phi(r) into a potential; Lennard-Jones and Morse."""
+"""Pair potentials: base classes for a formula phi(r) and for its tail; Lennard-Jones and Morse."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -101,15 +101,15 @@ class Morse(PairPotential):
 
 
 @dataclass(frozen=True)
-class LennardJonesTail(Potential):
-    """What a truncated Lennard-Jones fluid lacks beyond the cutoff rc if all is uniform there (g = 1).
+class PairTail(Potential):
+    """What a truncated pair potential lacks beyond the cutoff rc if all is uniform there (g = 1).
 
-    E = (2 pi / V) sum_ij 4 epsilon_ij (sigma_ij^12 / (9 rc^9) - sigma_ij^6 / (3 rc^3)), the sum over all N^2 ordered
-    pairs of atoms. Derivatives with respect to the box take rc along with it, rc ~ V^(1/3): that gives the full
-    correction of the pressure, (2 pi / 3 V^2) sum_ij 4 epsilon_ij (12 sigma^12 / (9 rc^9) - 6 sigma^6 / (3 rc^3)), as
-    the virial of the truncated potential knows nothing of the atoms that a strain moves across the cutoff. (At a fixed
-    rc it would be E/V, which lacks the term rc^3 phi(rc) of those.) params are those of `LennardJones`:
-    (LennardJones(s, rc) + LennardJonesTail(s, rc), (params, params)).
+    E = (2 pi / V) sum_ij int_rc^inf phi_ij(r) r^2 dr, the sum over all N^2 ordered pairs of atoms. Derivatives with
+    respect to the box take rc along with it, rc ~ V^(1/3): that gives the full correction of the pressure,
+    -(2 pi / 3 V^2) sum_ij int_rc^inf phi_ij'(r) r^3 dr, as the virial of the truncated potential knows nothing of the
+    atoms that a strain moves across the cutoff. (At a fixed rc it would be E/V, which lacks the term rc^3 phi(rc) of
+    those.) A subclass is the integral, `integral(p, cutoff)`, of the parameters of the potential that is corrected, to
+    which it is added: (LennardJones(s, rc) + LennardJonesTail(s, rc), (params, params)).
 
     Args:
         species: atomic numbers.
@@ -120,23 +120,33 @@ class LennardJonesTail(Potential):
     cutoff: float
     local: ClassVar[bool] = False
 
+    def integral(self, p: Params, cutoff: Array) -> Array:
+        """Return int_rc^inf phi(r) r^2 dr of all pairs of species, (S, S) eV Å^3."""
+        raise NotImplementedError(f"{type(self).__name__} defines no integral(p, cutoff).")
+
     def site_energies(self, params: Params, graph: Graph) -> Array:
         if graph.box is None:
             raise ValueError(
-                "LennardJonesTail needs a density: the system must have a box, periodic in all directions."
+                f"{type(self).__name__} needs a density: the system must have a box, periodic in all directions."
             )
         volume = jnp.abs(jnp.linalg.det(graph.box))
-        cutoff_cubed = self.cutoff**3 * volume / jax.lax.stop_gradient(volume)
-        s6 = params["sigma"] ** 6 / cutoff_cubed  # (S, S)
-        pair = 4.0 * params["epsilon"] * s6 * (s6 / (9.0 * cutoff_cubed) - 1.0 / 3.0)
+        cutoff = self.cutoff * jnp.cbrt(volume / jax.lax.stop_gradient(volume))
         one_hot = graph.species[:, None] == jnp.arange(len(self.species), dtype=graph.species.dtype)
         one_hot = graph.existing(one_hot)
         density = jnp.sum(one_hot, axis=0).astype(volume.dtype) / volume
-        return (2.0 * jnp.pi * pair @ density)[graph.species]
+        return (2.0 * jnp.pi * self.integral(params, cutoff) @ density)[graph.species]
 
-    def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["LennardJonesTail", Params]:
+    def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["PairTail", Params]:
         keep = np.array(subset(self.species, species))
         return replace(self, species=tuple(species)), jax.tree.map(lambda x: x[keep][:, keep], params)
+
+
+class LennardJonesTail(PairTail):
+    """The tail of `LennardJones`: int phi r^2 dr = 4 epsilon (sigma^12 / (9 rc^9) - sigma^6 / (3 rc^3))."""
+
+    def integral(self, p: Params, cutoff: Array) -> Array:
+        s6 = p["sigma"] ** 6 / cutoff**3
+        return 4.0 * p["epsilon"] * s6 * (s6 / (9.0 * cutoff**3) - 1.0 / 3.0)
 
 
 def lorentz_berthelot(epsilon: Sequence[float], sigma: Sequence[float]) -> dict[str, Array]:
