@@ -36,10 +36,11 @@ class Dynamics:
         over = np.ravel(lost.overflow)
         R = np.reshape(lost.R, (len(over), *np.shape(lost.R)[-2:]))
         box = [None] * len(over) if lost.box is None else np.reshape(lost.box, (len(over), 3, 3))
+        options = {"pbc": search.pbc, "shells": search.shells, "skin": search.skin, "headroom": headroom}
         for k in np.flatnonzero(over):
-            search = NeighborSearch.allocate(
-                R[k], box[k], search.pbc, search.shells, skin=search.skin, headroom=headroom, at_least=search
-            )
+            # Where an earlier one of the lists has made the search large enough, it must not grow once more.
+            if search is self.forces.search or not search.holds(NeighborSearch.allocate(R[k], box[k], **options)):
+                search = NeighborSearch.allocate(R[k], box[k], **options, at_least=search)
         return replace(self, forces=self.forces.searching(search))
 
     def blank(self, state: State) -> Neighbors:
@@ -78,7 +79,7 @@ class Dynamics:
         def one(carry):
             state, done, _ = carry
             state = self.step(state, atoms, controls)
-            v = state.p / atoms.mass
+            v = self.forces.centroid(state.p) / atoms.mass  # single beads are as hot as P T
             moved = jnp.max(jnp.sum(v * v, axis=-1)) * jnp.max(controls.dt * fs) ** 2
             return state, done + 1, (moved < stride**2) & ~jnp.any(state.neighbors.overflow)  # a NaN is not less either
 

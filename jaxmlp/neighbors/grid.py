@@ -46,10 +46,12 @@ def choose_grid(R: np.ndarray, box: np.ndarray | None, pbc: PBC, cutoff: float, 
     s, height, extent = _extents(R, box, pbc)
     best, cheapest = None, np.inf
     for w in (1, 2, 3):
+        counts = [min(max(1, int(w * extent[k] / cutoff)), 1024) for k in range(3)]
+        counts = [n if pbc[k] else min(n, max(1, round(2 * len(R) ** (1 / 3)))) for k, n in enumerate(counts)]
+        while np.prod(counts) > max(8 * len(R), 64):  # in a thin gas most bins would be empty
+            counts[int(np.argmax(counts))] = -(-max(counts) // 2)
         shape, reach = [], []
-        for k in range(3):
-            n = max(1, int(w * extent[k] / cutoff))
-            n = min(n, max(1, round(2 * len(R) ** (1 / 3))) if not pbc[k] else 1024, 1024)
+        for k, n in enumerate(counts):
             shape.append(n)
             reach.append(int(np.ceil(cutoff * n / height[k])) if pbc[k] else min(w, n - 1))
         width = [

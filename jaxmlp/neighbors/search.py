@@ -143,6 +143,12 @@ class NeighborSearch:
         slots[-1] += total - sum(slots)  # rows of whole SIMD words
         return cls(pbc, shells, tuple(slots), grid, ghosts, float(skin))
 
+    def holds(self, other: "NeighborSearch") -> bool:
+        """True where all capacities are at least those of another search on the same grid."""
+        slots = all(a >= b for a, b in zip(np.cumsum(self.capacities), np.cumsum(other.capacities)))
+        grid = self.grid.shape == other.grid.shape and self.grid.capacity >= other.grid.capacity
+        return slots and grid and self.ghosts >= other.ghosts
+
     @property
     def slots(self) -> tuple[tuple[float, int], ...]:
         """((radius, slots), ...) as in `Neighbors.shells`."""

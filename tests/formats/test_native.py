@@ -18,6 +18,7 @@ from jaxmlp.formats import native
 from jaxmlp.potentials.bonded import FourierDihedral, HarmonicBond
 from jaxmlp.potentials.nep import NEP
 from jaxmlp.potentials.pair import lennard_jones
+from jaxmlp.potentials.silvera_goldman import silvera_goldman
 from jaxmlp.potentials.zbl import zbl
 
 
@@ -69,6 +70,7 @@ def models():
         yield potential, params
     yield lennard_jones((18,), 0.0104, 3.4, 8.5)
     yield zbl((14, 6), 0.5, 1.2)
+    yield silvera_goldman(8.0, tail=True)
     yield jm.Committee.of(NEP_CARBON, 2), jm.Committee.stack([carbon, carbon])
 
 
