@@ -33,12 +33,7 @@ class BeadForces(Forces):
     scheme: str = "primitive"
     devices: int | None = None
 
-    def __call__(self, state: State, atoms: Atoms, kT: Array | None = None) -> State:
-        state = self.listed(state)
-        if self.levels:
-            members = range(len(self.potential.members))
-            F = jnp.stack([self.member(k, state, atoms) for k in members])
-            return state._replace(F=jnp.sum(F, axis=0), levels=F)
+    def driven(self, state, atoms, kT):
         out = self.evaluate(state, atoms)
         F = out.forces
         if self.scheme != "primitive":

@@ -61,7 +61,7 @@ class Ensemble:
 
     def __post_init__(self):
         letters = set(self.splitting)
-        wanted = {"A", "B"} | ({"O"} if self.thermostat else set())
+        wanted = {"A", "B"} | ({"O"} if self.thermostatted else set())
         wanted |= {self.barostat.letter} if self.barostat else set()
         if letters != wanted:
             known = ", ".join(f"{k} ({LETTERS[k]})" for k in sorted(wanted))
@@ -77,6 +77,11 @@ class Ensemble:
         """The fields of `Controls` that this ensemble reads."""
         parts = [part.needs for part in (self.thermostat, self.barostat) if part is not None]
         return tuple(dict.fromkeys(["dt", *(name for names in parts for name in names)]))
+
+    @property
+    def thermostatted(self) -> bool:
+        """Whether O has something to do."""
+        return self.thermostat is not None
 
     @property
     def canonical(self) -> bool:
@@ -262,7 +267,12 @@ class Ensemble:
                 F = atoms.held(out.forces)
                 rigid = constraint_forces(self.constraints, atoms.bonds, state.R, state.p, F, atoms.mass, state.box)
                 virial = virial + rigid[1]
-            row |= {"pressure": (2 * K + jnp.trace(virial)) / (3 * V), "volume": V}
-            if self.barostat is not None and self.barostat.cell != "isotropic":
-                row["box"] = state.box
+            row |= {"pressure": (2 * K + jnp.trace(virial)) / (3 * V), **self.cell_columns(state)}
         return row
+
+    def cell_columns(self, state: State) -> dict[str, Array]:
+        """Return the volume, and the box where its shape changes."""
+        columns = {"volume": volume(state.box)}
+        if self.barostat is not None and self.barostat.cell != "isotropic":
+            columns["box"] = state.box
+        return columns

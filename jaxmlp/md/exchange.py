@@ -224,9 +224,7 @@ def replica_exchange(simulations: Sequence[Simulation], *, every: int = 100, key
     for k, sim in enumerate(simulations):
         same = sim.dynamics.ensemble == ensemble and sim.dynamics.forces.potential == first.dynamics.forces.potential
         if not (
-            same
-            and _equal(sim.atoms, atoms)
-            and str(jax.tree.structure(sim.controls)) == str(jax.tree.structure(first.controls))
+            same and _equal(sim.atoms, atoms) and jax.tree.structure(sim.controls) == jax.tree.structure(first.controls)
         ):
             raise ValueError(
                 f"simulation {k} differs from the first in its ensemble, potential, parameters or atoms: replicas "
@@ -258,6 +256,6 @@ def replica(sim: Simulation, k: int) -> Simulation:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    if str(jax.tree.structure(a)) != str(jax.tree.structure(b)):
+    if jax.tree.structure(a) != jax.tree.structure(b):
         return False
     return all(x is y or np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))

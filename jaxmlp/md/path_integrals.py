@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from jaxmlp.md.barostats import MTK, CellRescaling
 from jaxmlp.md.controls import GLEMatrices, Ramp
+from jaxmlp.md.nose_hoover import NoseHoover
 from jaxmlp.md.presets import thermal_start
 from jaxmlp.md.ring_polymer import PILE, RingPolymer
-from jaxmlp.md.simulation import Simulation, simulation
+from jaxmlp.md.simulation import Simulation, begun, simulation
 from jaxmlp.md.thermostats import CSVR, GLE, Langevin
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System
@@ -96,8 +97,6 @@ def pimd(
             controls["compressibility"] = compressibility
             word, piston = "BCOSOCB", CellRescaling(cell)
         else:
-            from jaxmlp.md.nose_hoover import NoseHoover
-
             word, piston = "OGBCBGO", MTK(cell, NoseHoover() if barostat == "mtk" else Langevin())
     word, method = _splitting(splitting or word)
     ensemble = RingPolymer(
@@ -197,8 +196,6 @@ def restarted(sim: Simulation, source: Simulation, key: int | jax.Array = 0) -> 
     Raises:
         ValueError: the numbers of beads or atoms differ.
     """
-    from jaxmlp.md.simulation import begun
-
     if sim.state.R.shape != source.state.R.shape:
         raise ValueError(f"the shapes of positions differ: {sim.state.R.shape} and {source.state.R.shape}.")
     draw = jax.random.key(key) if isinstance(key, int) else key

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import numpy as np
 from jax import Array
 
 from jaxmlp.md.barostats import MTK, BerendsenPressure, CellRescaling
@@ -19,8 +20,6 @@ Value = float | Array | Ramp | Any  # a number, a `Ramp`, or one number for each
 
 def thermal_start(temperature, system: System) -> float | None:
     """K of the momenta drawn at the start: the first temperature, or None where the system has velocities."""
-    import numpy as np
-
     if system.velocities is not None:
         return None
     start = temperature.start if isinstance(temperature, Ramp) else temperature

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmlp.evaluate import Evaluation
-from jaxmlp.geometry import volume
 from jaxmlp.md import estimators
 from jaxmlp.md.barostats import MTK
 from jaxmlp.md.bead_forces import BeadForces, bead_forces
 from jaxmlp.md.controls import Controls, GLEMatrices
 from jaxmlp.md.ensembles import Ensemble
 from jaxmlp.md.modes import free_ring_polymer, mode_frequencies, ring_frequency, to_beads, to_modes
-from jaxmlp.md.state import Atoms, State
+from jaxmlp.md.state import Atoms, State, kinetic_energy
 from jaxmlp.md.thermostats import GLE, Langevin, Target, Thermostat
 from jaxmlp.md.velocities import thermal_momenta
 from jaxmlp.units import fs, kB
@@ -70,8 +69,7 @@ class RingPolymer(Ensemble):
     grouped: ClassVar[bool] = False
 
     def __post_init__(self):
-        inner = self.thermostat is None and self.internal is not None  # O acts on internal modes only
-        Ensemble.__post_init__(replace_thermostat(self, self.internal) if inner else self)
+        super().__post_init__()
         if self.beads < 1:
             raise ValueError(f"a ring polymer has 1 or more beads; got {self.beads}.")
         if self.constraints is not None:
@@ -85,6 +83,10 @@ class RingPolymer(Ensemble):
         estimators.fourth_order_weights(self.beads, self.scheme)
         if self.scheme != "primitive" and (self.barostat or self.contraction or self.loops):
             raise ValueError(f"{self.scheme} cannot be combined with a barostat, contraction or multiple time steps.")
+
+    @property
+    def thermostatted(self):
+        return self.thermostat is not None or self.internal is not None
 
     @property
     def needs(self):
@@ -128,8 +130,7 @@ class RingPolymer(Ensemble):
         """Return `start` of a classical state whose centroids get thermal momenta too."""
         key, draw = jax.random.split(state.key)
         kT = jnp.mean(controls.at(state.step).kT)
-        p = thermal_momenta(draw, atoms.mass, kT, keep_momentum=False)
-        p = jnp.where(atoms.resting > 0, p, thermal_momenta(draw, atoms.mass, kT, keep_momentum=True))
+        p = thermal_momenta(draw, atoms.mass, kT, keep_momentum=not atoms.resting > 0)
         return self.start(state._replace(p=atoms.held(p), key=key), atoms, controls)
 
     def _internal(self, atoms: Atoms, now: Controls) -> Target:
@@ -235,7 +236,7 @@ class RingPolymer(Ensemble):
         mass, omega = self.masses(atoms, now)
         q, p = to_modes(state.R), to_modes(state.p)
         springs = 0.5 * jnp.sum(mass * (omega[:, None, None] * q) ** 2)
-        return 0.5 * jnp.sum(p * p / mass), springs
+        return kinetic_energy(p, mass), springs
 
     def temperature(self, state, atoms, controls):
         """Return the temperature of the classical ring polymer divided by P, K."""
@@ -291,9 +292,8 @@ class RingPolymer(Ensemble):
             "kinetic_primitive": primitive,
         }
         if periodic and scheme == "primitive":
-            row |= {"pressure": estimators.pressure(virial, out.virial, volume(state.box)), "volume": volume(state.box)}
-            if self.barostat is not None and self.barostat.cell != "isotropic":
-                row["box"] = state.box
+            cell = self.cell_columns(state)
+            row |= {"pressure": estimators.pressure(virial, out.virial, cell["volume"]), **cell}
         return row
 
 
@@ -308,8 +308,3 @@ class _At(NamedTuple):
 
     def refreshed(self, k: int, state: State, atoms: Atoms) -> State:
         return self.forces.refreshed(k, state, atoms)
-
-
-def replace_thermostat(ensemble: RingPolymer, thermostat: Thermostat | None) -> Ensemble:
-    """Return the classical ensemble with the same word and another thermostat, to check their agreement."""
-    return Ensemble(ensemble.splitting, thermostat, ensemble.barostat, ensemble.constraints, ensemble.loops)

@@ -92,11 +92,15 @@ class Forces:
     virial: bool = False
     levels: bool = False
 
-    def __call__(self, state: State, atoms: Atoms) -> State:
+    def __call__(self, state: State, atoms: Atoms, kT: Array | None = None) -> State:
         state = self.listed(state)
         if self.levels:
             F = jnp.stack([self.member(k, state, atoms) for k in range(len(self.potential.members))])
             return state._replace(F=jnp.sum(F, axis=0), levels=F)
+        return self.driven(state, atoms, kT)
+
+    def driven(self, state: State, atoms: Atoms, kT: Array | None) -> State:
+        """Return the state with forces, and virial if one is kept, from one evaluation of the whole potential."""
         out = self.evaluate(state, atoms)
         state = state._replace(F=atoms.held(out.forces))
         return state._replace(virial=out.virial) if self.virial else state

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmlp.md.controls import Controls, GLEMatrices
-from jaxmlp.units import fs
+from jaxmlp.md.state import kinetic_energy
+from jaxmlp.units import fs, kB
 
 
 class Bath(NamedTuple):
@@ -75,14 +76,12 @@ class Target(NamedTuple):
     def kinetic(self, p: Array) -> Array:
         """Return the kinetic energy, eV, a scalar or (groups,)."""
         if self.group is None:
-            return 0.5 * jnp.sum(p * p / self.mass)
+            return kinetic_energy(p, self.mass)
         each = 0.5 * jnp.sum(p * p / self.mass, axis=1)
         return jax.ops.segment_sum(each, self.group, self.group_dof[0] + 1)[:-1]
 
 
 def _internal(controls: Controls) -> GLEMatrices | None:
-    from jaxmlp.units import kB
-
     if controls.gle is None:
         return None
     A, C = controls.gle
@@ -117,13 +116,13 @@ class Thermostat:
 
     def kinetic(self, p: Array, bath: Any, mass: Array) -> Array:
         """Return the kinetic energy whose mean has the smallest error in the time step, eV."""
-        return 0.5 * jnp.sum(p * p / mass)
+        return kinetic_energy(p, mass)
 
 
 def booked(p: Array, old: Array, bath: Bath, mass: Array) -> tuple[Array, Bath]:
     """Return p and the memory with the heat that took the momenta from `old` to p."""
-    kinetic = 0.5 * jnp.sum(p * p / mass)
-    return p, Bath(bath.heat + kinetic - 0.5 * jnp.sum(old * old / mass), kinetic)
+    kinetic = kinetic_energy(p, mass)
+    return p, Bath(bath.heat + kinetic - kinetic_energy(old, mass), kinetic)
 
 
 @dataclass(frozen=True)
