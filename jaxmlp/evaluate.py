@@ -30,6 +30,7 @@ from jaxmlp.rows import (
     full_graph,
     graph_of,
     incoming,
+    moment,
     moments,
     planes_of,
     rows_of,
@@ -117,7 +118,7 @@ def _evaluate_whole(potential, params, R, box, species, neighbors, execution) ->
     received = incoming(G, neighbors.reverse)
     forces = summed(G) - summed(received) - dR
     virials = moments(graph.planes, received)
-    virial = -jnp.sum(moments(graph.planes, G), axis=0) - R.T @ dR
+    virial = -moment(graph.planes, G) - R.T @ dR
     if box is not None:
         virial -= box.T @ d_box[0]
     return Evaluation(jnp.sum(energies), energies, forces, virial, virials, _box_gradient(R, box, forces, virial))
@@ -167,9 +168,11 @@ def _shard(potential, execution, size, axis, rows: Rows, params, X, R, box, spec
             e = _site_energies(potential, params, graph, execution)
             return jnp.sum(e), e
 
-        G, energies = jax.grad(total, has_aux=True)(vectors)
-        virials = -moments(vectors, G)
-        return energies, G, summed(G), virials, jnp.sum(virials, axis=0)
+        if potential.pairwise:
+            G, energies = _central(total, vectors)
+        else:
+            G, energies = jax.grad(total, has_aux=True)(vectors)
+        return energies, G, summed(G), -moments(vectors, G), -moment(vectors, G, symmetric=potential.pairwise)
 
     energies, G, out, virials, virial = lax.map(differentiate, blocks)
     virial = jnp.sum(virial, axis=0)
@@ -192,6 +195,18 @@ def _shard(potential, execution, size, axis, rows: Rows, params, X, R, box, spec
     return flat(energies), flat(forces), flat(virials), virial
 
 
+def _central(total, vectors) -> tuple[tuple[Array, ...], Array]:
+    """Edge gradients G_ij = g_ij r_ij and site energies of a pair potential, whose energy depends on distances only.
+
+    g_ij r_ij^2 is the derivative by a stretch of the edge. XLA on a CPU computes anything but a quotient once for every
+    sum that it goes into, here three planes of forces and nine of the virial: g is one.
+    """
+    stretch = lambda s: total(tuple(s * x for x in vectors))
+    slope, energies = jax.grad(stretch, has_aux=True)(jnp.ones_like(vectors[0]))
+    g = slope / sum(x * x for x in vectors)
+    return tuple(g * x for x in vectors), energies
+
+
 def _shard_of_steps(potential, execution, size, axis, rows: Rows, params, X, R, box, species, neighbors):
     """What `_shard` returns, of a message-passing potential."""
     chain = Chain.of(potential, execution, size, axis, rows, X, R, box, species, neighbors)
@@ -204,8 +219,7 @@ def _shard_of_steps(potential, execution, size, axis, rows: Rows, params, X, R, 
         block, G = block_G
         vectors = chain.vectors(block)
         received = incoming(G_all, block.reverse)
-        virial = -jnp.sum(moments(vectors, G), axis=0)
-        return summed(G) - summed(received), moments(vectors, received), virial
+        return summed(G) - summed(received), moments(vectors, received), -moment(vectors, G)
 
     forces, virials, virial = lax.map(receive, (chain.blocks, G))
     virial = jnp.sum(virial, axis=0)

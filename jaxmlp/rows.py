@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxmlp.geometry import times
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.neighbors.search import Neighbors
 from jaxmlp.potential import Potential
@@ -92,7 +93,7 @@ def rows_of(neighbors: Neighbors, X: Array, species: Array, n: int) -> Rows:
 def sites(R: Array, box: Array | None, neighbors: Neighbors) -> Array:
     """Return the positions (sites, 3) Å of the atoms and images that `neighbors` points to."""
     X = jnp.concatenate([R, R.at[neighbors.owner[len(R) :]].get(mode="promise_in_bounds")])
-    return X if box is None else X + neighbors.image.astype(R.dtype) @ box
+    return X if box is None else X + times(neighbors.image.astype(R.dtype), box)
 
 
 def full_graph(potential: Potential, R: Array, box: Array | None, species: Array, neighbors: Neighbors) -> Graph:
@@ -145,6 +146,16 @@ def summed(planes) -> Array:
 def moments(r, G) -> Array:
     """sum_j r_ij (x) G_ij, (n, 3, 3), of planes."""
     return jnp.stack([jnp.stack([jnp.sum(a * b, axis=1) for b in G], axis=1) for a in r], axis=1)
+
+
+def moment(r, G, symmetric: bool = False) -> Array:
+    """sum_ij r_ij (x) G_ij, (3, 3), of planes (n, M); six sums instead of nine where it is known to be symmetric."""
+    total = {}
+    for i, a in enumerate(r):
+        columns = range(i if symmetric else 0, 3)
+        row = jnp.sum(summed([a * G[j] for j in columns]), axis=0)
+        total |= {(i, j): row[k] for k, j in enumerate(columns)}
+    return jnp.stack([jnp.stack([total.get((i, j), total.get((j, i))) for j in range(3)]) for i in range(3)])
 
 
 def incoming(G, reverse: Array) -> list[Array]:

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmlp.geometry import volume
-from jaxmlp.md.cells import CELLS, along, by_strain, exponentials, external_work, strain
+from jaxmlp.geometry import times, volume
+from jaxmlp.md.cells import CELLS, along, by_strain, exponentials, external_work, flow, strain
 from jaxmlp.md.controls import Controls
+from jaxmlp.md.noise import normal
 from jaxmlp.md.nose_hoover import NoseHoover
-from jaxmlp.md.state import Atoms, State
+from jaxmlp.md.once import once
+from jaxmlp.md.state import Atoms, State, kinetic_energy
 from jaxmlp.md.thermostats import Langevin, Target, Thermostat
 from jaxmlp.units import fs
 
@@ -78,13 +80,12 @@ class Barostat:
 
     def force(self, state: State, atoms: Atoms, controls: Controls) -> Array:
         """Return sum p (x) p / m + virial - dY/dstrain, (3, 3) eV."""
-        flow = (state.p / atoms.mass).T @ state.p
         if jnp.ndim(controls.pressure) == 0:  # dV/dstrain = V 1
             resting = atoms.resting / 3 * controls.kT.mean()
             work = (controls.pressure * volume(state.box) - resting) * jnp.eye(3, dtype=state.box.dtype)
         else:
             work = by_strain(lambda box: self.work(box, atoms, controls, state.piston), state.box)
-        return flow + 0.5 * (state.virial + state.virial.T) - work
+        return flow(self.cell, state.p, atoms.mass) + 0.5 * (state.virial + state.virial.T) - work
 
     def energy(self, state: State, atoms: Atoms, controls: Controls, start: Controls) -> Array:
         """Return what makes, with the energies of atoms and thermostat, the conserved quantity, eV."""
@@ -139,7 +140,7 @@ class MTK(Barostat):
             return piston
         draw, rest = jax.random.split(key)
         target = self.target(atoms, controls, controls)
-        momentum = jnp.sqrt(target.mass * target.kT) * jax.random.normal(draw, piston.momentum.shape, box.dtype)
+        momentum = jnp.sqrt(target.mass * target.kT) * normal(draw, piston.momentum.shape, box.dtype)
         return piston._replace(momentum=momentum, bath=self.thermostat.start(momentum, target, rest))
 
     def rate(self, state: State, atoms: Atoms, controls: Controls, start: Controls) -> Array:
@@ -149,8 +150,7 @@ class MTK(Barostat):
     def push(self, state: State, atoms: Atoms, controls: Controls, h: Array) -> State:
         """Solve W dx/dt = tr(G E) at fixed positions, momenta and cell."""
         G = self.force(state, atoms, controls)
-        flow = jnp.sum(state.p * state.p / atoms.mass)
-        G = G + flow / atoms.dof * jnp.eye(3, dtype=G.dtype)
+        G = G + 2 * kinetic_energy(state.p, atoms.mass) / atoms.dof * jnp.eye(3, dtype=G.dtype)
         piston = state.piston
         momentum = piston.momentum + h * along(self.cell, G)[:, None]
         return state._replace(piston=piston._replace(momentum=momentum))
@@ -158,13 +158,13 @@ class MTK(Barostat):
     def drift(self, state: State, atoms: Atoms, X: Array, h: Array) -> State:
         """Solve dR/dt = p/m + R X and dbox/dt = box X at a fixed rate X."""
         grow, phi = exponentials(h * X)
-        return state._replace(R=state.R @ grow + h * (state.p / atoms.mass) @ phi, box=state.box @ grow)
+        return state._replace(R=times(state.R, grow) + h * times(state.p / atoms.mass, phi), box=state.box @ grow)
 
     def kick(self, state: State, atoms: Atoms, X: Array, h: Array) -> State:
         """Solve dp/dt = F - p (X + tr X / dof) at fixed positions and rate X."""
         brake = X + jnp.trace(X) / atoms.dof * jnp.eye(3, dtype=X.dtype)
         shrink, phi = exponentials(-h * brake)
-        return state._replace(p=state.p @ shrink + h * state.F @ phi)
+        return state._replace(p=once(times(state.p, shrink) + h * times(state.F, phi)))
 
     def bathe(self, state: State, atoms: Atoms, controls: Controls, start: Controls, h: Array, key: Array) -> State:
         """Apply the thermostat of the piston."""
@@ -200,18 +200,18 @@ class CellRescaling(Barostat):
         mobility = controls.compressibility / (3 * volume(state.box) * controls.tau_pressure * fs)
         x = mobility * h * along(self.cell, self.force(state, atoms, controls))
         if self.noise:
-            draw = jax.random.normal(key, x.shape, x.dtype)
+            draw = normal(key, x.shape, x.dtype)
             x = x + jnp.sqrt(2 * controls.kT.mean() * mobility * h) * draw
         e = strain(self.cell, x)
         grow, _ = exponentials(e)
         shrink, _ = exponentials(-e)
-        p, box = state.p @ shrink, state.box @ grow
+        p, box = once(times(state.p, shrink)), state.box @ grow
         piston = state.piston
         kinetic = 0.5 * jnp.sum((p * p - state.p * state.p) / atoms.mass)
         work = self.work(box, atoms, controls, piston) - self.work(state.box, atoms, controls, piston)
         # The potential energy changes by -tr(virial e): half of it by the virial before, half by that after the move.
         heat = piston.heat + kinetic + work - 0.5 * jnp.sum(state.virial * e)
-        return state._replace(R=state.R @ grow, p=p, box=box, piston=piston._replace(heat=heat, strain=e))
+        return state._replace(R=times(state.R, grow), p=p, box=box, piston=piston._replace(heat=heat, strain=e))
 
     def settled(self, state):
         piston = state.piston

@@ -33,8 +33,8 @@ ROOT_3 = sqrt(3.0)
 
 
 def along(cell: str, G: Array) -> Array:
-    """Return tr(G E_a), (n,), of a matrix G (3, 3)."""
-    return jnp.einsum("aij,ij->a", jnp.asarray(CELLS[cell], G.dtype), G)
+    """Return tr(G E_a), (n,), of a matrix G (3, 3); entries of G that no E_a has are not computed."""
+    return jnp.stack([sum(float(E[i, j]) * G[i, j] for i, j in np.argwhere(E)) for E in CELLS[cell]])
 
 
 def strain(cell: str, x: Array) -> Array:
@@ -68,6 +68,15 @@ def by_strain(work, box: Array) -> Array:
     unit = jnp.eye(3, dtype=box.dtype)
     D = jax.grad(lambda e: work(box @ (unit + e)))(jnp.zeros_like(unit))
     return 0.5 * (D + D.T)
+
+
+def flow(cell: str, p: Array, mass: Array) -> Array:
+    """Return sum p (x) p / m, (3, 3) eV, of momenta (n, 3) and masses (n, 1); zeros where `along` looks at nothing."""
+    v = p / mass
+    seen = np.any(CELLS[cell], axis=0)
+    entry = lambda i, j: jnp.sum(p[:, i] * v[:, j]) if seen[i, j] else jnp.zeros((), p.dtype)
+    upper = {(i, j): entry(i, j) for i in range(3) for j in range(i, 3)}
+    return jnp.stack([jnp.stack([upper[min(i, j), max(i, j)] for j in range(3)]) for i in range(3)])
 
 
 def exponentials(X: Array) -> tuple[Array, Array]:

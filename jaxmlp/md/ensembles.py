@@ -34,9 +34,10 @@ class Ensemble:
 
     A letter that occurs n times acts for dt/n each time. "BAB" is velocity Verlet; with `Langevin()`, "BAOAB" is the
     splitting of Leimkuhler and Matthews, Appl. Math. Res. Express 2013, 34 (its relatives: "ABOBA", "OBABO", "BAOA");
-    "OBABO" with a deterministic or global thermostat surrounds velocity Verlet. Barostats: "OGBABGO" for `MTK`,
-    "BAOSOAB" or "OBASABO" for `CellRescaling`. Forces are evaluated before a kick that follows a drift, and where the
-    step would end with forces older than its positions: once in all of these but "ABOBA", which takes two.
+    "OBABO" with a deterministic thermostat surrounds velocity Verlet, "BABO" follows it with one whose halves compose
+    exactly. Barostats: "OGBABGO" for `MTK` ("GBAOABG" with `Langevin`), "BAOSOAB" or "BASABO" for `CellRescaling`.
+    Forces are evaluated before a kick that follows a drift, and where the step would end with forces older than its
+    positions: once in all of these but "ABOBA", which takes two.
 
     Args:
         splitting: the word.
@@ -200,8 +201,10 @@ class Ensemble:
 
     def _bathed(self, state: State, atoms: Atoms, controls, h: Array, draw: Array) -> State:
         """Return the state after the thermostats of atoms and piston."""
-        mine, its = jax.random.split(draw)
-        p, bath = self.thermostat(state.p, state.bath, Target.of(atoms, *controls), h, mine)
+        its = None
+        if isinstance(self.barostat, MTK):
+            draw, its = jax.random.split(draw)
+        p, bath = self.thermostat(state.p, state.bath, Target.of(atoms, *controls), h, draw)
         if self.constraints is not None or atoms.mobile is not None:
             # Noise along constrained bonds and on held atoms is heat that nobody got.
             taken = kinetic_energy(p, atoms.mass)

@@ -138,7 +138,7 @@ def nvt_csvr(
         options: see `simulation`.
     """
     controls = {"dt": dt, "temperature": temperature, "tau": tau}
-    return _simulation(Ensemble("OBABO", CSVR(), loops=loops), controls, potential, params, system, options)
+    return _simulation(Ensemble("BABO", CSVR(), loops=loops), controls, potential, params, system, options)
 
 
 def nvt_berendsen(
@@ -160,7 +160,7 @@ def nvt_berendsen(
         options: see `simulation`.
     """
     controls = {"dt": dt, "temperature": temperature, "tau": tau}
-    return _simulation(Ensemble("OBABO", Berendsen()), controls, potential, params, system, options)
+    return _simulation(Ensemble("BABO", Berendsen()), controls, potential, params, system, options)
 
 
 def nvt_gle(
@@ -174,7 +174,7 @@ def nvt_gle(
     loops: tuple[int, ...] = (),
     **options,
 ) -> Simulation:
-    """Return a simulation with a generalised Langevin equation (colored noise), in the splitting OBABO.
+    """Return a simulation with a generalised Langevin equation (colored noise), in the splitting BAOAB.
 
     Args:
         temperature: K; of the covariance where `gle` has none, and of the momenta drawn at the start.
@@ -184,7 +184,7 @@ def nvt_gle(
         options: see `simulation`.
     """
     controls = {"dt": dt, "temperature": temperature, "gle": gle}
-    return _simulation(Ensemble("OBABO", GLE(), loops=loops), controls, potential, params, system, options)
+    return _simulation(Ensemble("BAOAB", GLE(), loops=loops), controls, potential, params, system, options)
 
 
 def nph(
@@ -273,7 +273,7 @@ def npt_langevin(
     """
     controls = {"dt": dt, "temperature": temperature, "friction": friction}
     controls |= {"pressure": pressure, "tau_pressure": tau_pressure}
-    ensemble = Ensemble("OGBABGO", Langevin(), MTK(cell, Langevin()))
+    ensemble = Ensemble("GBAOABG", Langevin(), MTK(cell, Langevin()))
     return _simulation(ensemble, controls, potential, params, system, options)
 
 
@@ -310,7 +310,7 @@ def npt_rescaling(
     own = {"tau": tau} if friction is None else {"friction": friction}
     controls = {"dt": dt, "temperature": temperature, "pressure": pressure, "tau_pressure": tau_pressure}
     controls |= {"compressibility": compressibility, **own}
-    splitting = "OBASABO" if friction is None else "BAOSOAB"
+    splitting = "BASABO" if friction is None else "BAOSOAB"
     ensemble = Ensemble(splitting, bath, CellRescaling(cell))
     return _simulation(ensemble, controls, potential, params, system, options)
 
@@ -341,5 +341,5 @@ def npt_berendsen(
     """
     controls = {"dt": dt, "temperature": temperature, "tau": tau, "pressure": pressure, "tau_pressure": tau_pressure}
     controls["compressibility"] = compressibility
-    ensemble = Ensemble("OBASABO", Berendsen(), BerendsenPressure(cell))
+    ensemble = Ensemble("BASABO", Berendsen(), BerendsenPressure(cell))
     return _simulation(ensemble, controls, potential, params, system, options)

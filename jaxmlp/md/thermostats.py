@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmlp.md.controls import Controls, GLEMatrices
+from jaxmlp.md.noise import normal
+from jaxmlp.md.once import once
 from jaxmlp.md.state import kinetic_energy
 from jaxmlp.units import fs, kB
 
@@ -125,6 +127,18 @@ def booked(p: Array, old: Array, bath: Bath, mass: Array) -> tuple[Array, Bath]:
     return p, Bath(bath.heat + kinetic - kinetic_energy(old, mass), kinetic)
 
 
+def rescaled(p: Array, factor: Array, K: Array, bath: Bath, target: Target) -> tuple[Array, Bath]:
+    """Return the momenta times a factor, and the memory with the heat (factor^2 - 1) K of it.
+
+    Args:
+        factor: a scalar or (groups,).
+        K: the kinetic energy before, of the same shape.
+    """
+    heat = jnp.sum((factor * factor - 1) * K)
+    before = K if target.group is None else kinetic_energy(p, target.mass)
+    return once(p * target.spread(factor, 1.0)), Bath(bath.heat + heat, before + heat)
+
+
 @dataclass(frozen=True)
 class Langevin(Thermostat):
     """dp = -friction p dt + sqrt(2 friction mass kT) dW, solved exactly."""
@@ -135,8 +149,8 @@ class Langevin(Thermostat):
     def __call__(self, p, bath, target, h, key):
         c = jnp.exp(-target.spread(target.friction, 0.0) * h)
         kT = target.spread(target.kT, 0.0)
-        noise = jax.random.normal(key, p.shape, p.dtype)
-        return booked(c * p + jnp.sqrt((1 - c * c) * kT * target.mass) * noise, p, bath, target.mass)
+        noise = normal(key, p.shape, p.dtype)
+        return booked(once(c * p + jnp.sqrt((1 - c * c) * kT * target.mass) * noise), p, bath, target.mass)
 
     def kinetic(self, p, bath, mass):
         return bath.kinetic
@@ -159,11 +173,11 @@ class CSVR(Thermostat):
         moving = K > 0
         c = jnp.exp(-h / target.tau)
         s2 = (1 - c) * target.kT / (2 * jnp.where(moving, K, 1.0))
-        first = jnp.sqrt(c) + jax.random.normal(one, jnp.shape(K), p.dtype) * jnp.sqrt(s2)
+        first = jnp.sqrt(c) + normal(one, jnp.shape(K), p.dtype) * jnp.sqrt(s2)
         half = jnp.broadcast_to(0.5 * (target.dof - 1), jnp.shape(K)).astype(p.dtype)
         others = 2 * jnp.where(half > 0, jax.random.gamma(many, jnp.where(half > 0, half, 1.0)), 0.0)
         alpha = jnp.sign(first) * jnp.sqrt(first * first + s2 * others)
-        return booked(p * target.spread(jnp.where(moving, alpha, 1.0), 1.0), p, bath, target.mass)
+        return rescaled(p, jnp.where(moving, alpha, 1.0), K, bath, target)
 
 
 @dataclass(frozen=True)
@@ -181,7 +195,7 @@ class Berendsen(Thermostat):
         wanted = 0.5 * target.dof * target.kT / jnp.where(K > 0, K, 1.0)
         square = jnp.maximum(1 + h / target.tau * (wanted - 1), 0.0)
         scale = jnp.where(K > 0, jnp.sqrt(square), 1.0)
-        return booked(p * target.spread(scale, 1.0), p, bath, target.mass)
+        return rescaled(p, scale, K, bath, target)
 
 
 class Colored(NamedTuple):
@@ -208,16 +222,16 @@ class GLE(Thermostat):
         bath = super().start(p, target, key)
         root = _root(target.gle.C)
         n = root.shape[-1]
-        noise = jax.random.normal(key, (n, *p.shape), p.dtype)
+        noise = normal(key, (n, *p.shape), p.dtype)
         return Colored(bath.heat, bath.kinetic, jnp.stack(_mixed(root, noise)[1:]))
 
     def __call__(self, p, bath, target, h, key):
         root_mass = jnp.sqrt(target.mass)
         T, S = gle_propagator(target.gle, h)
         all_ = jnp.concatenate([(p / root_mass)[None], bath.s])
-        noise = jax.random.normal(key, all_.shape, p.dtype)
+        noise = normal(key, all_.shape, p.dtype)
         new = jnp.stack([a + b for a, b in zip(_mixed(T, all_), _mixed(S, noise))])
-        p, out = booked(new[0] * root_mass, p, Bath(bath.heat, bath.kinetic), target.mass)
+        p, out = booked(once(new[0] * root_mass), p, Bath(bath.heat, bath.kinetic), target.mass)
         return p, Colored(out.heat, out.kinetic, new[1:])
 
     def kinetic(self, p, bath, mass):

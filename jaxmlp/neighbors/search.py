@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxmlp.geometry import heights
+from jaxmlp.geometry import heights, inverse, times
 from jaxmlp.neighbors.bins import Bins
 from jaxmlp.neighbors.bits import candidates, collect
 from jaxmlp.neighbors.grid import Grid, choose_grid, count_images, count_neighbors
@@ -194,8 +194,8 @@ class NeighborSearch:
         if box is None or neighbors.box is None:
             moved, stretch = R - neighbors.R, 1.0
         else:
-            moved = R - neighbors.R @ jnp.linalg.solve(neighbors.box, box)
-            back = jnp.linalg.solve(box, neighbors.box)
+            moved = R - times(neighbors.R, inverse(neighbors.box) @ box)
+            back = inverse(box) @ neighbors.box
             stretch = 1.0 + jnp.linalg.norm(back - jnp.eye(3, dtype=R.dtype))
         d = jnp.sqrt(jnp.max(jnp.sum(moved * moved, axis=1)))
         return ~((self.shells[-1] + 2 * d) * stretch <= self.shells[-1] + self.skin)  # a NaN is stale: it overflows
