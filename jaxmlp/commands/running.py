@@ -123,8 +123,7 @@ def keywords(given: dict[str, Any], steps: int) -> dict[str, Any]:
     """Return the keyword arguments of functions in `jaxmlp.md` for options of the command line."""
     import numpy as np
 
-    from jaxmlp.formats.gle_matrices import load as load_matrices
-    from jaxmlp.md import Ramp
+    from jaxmlp.md import GLEMatrices, Ramp
     from jaxmlp.units import GPa
 
     out = dict(given)
@@ -139,7 +138,7 @@ def keywords(given: dict[str, Any], steps: int) -> dict[str, Any]:
             raise BadInput(f"--bulk-modulus is in GPa and must be positive; got {modulus}.")
         out["compressibility"] = 1 / (modulus * GPa)
     if "gle_file" in out:
-        out["gle"] = load_matrices(out.pop("gle_file"))
+        out["gle"] = GLEMatrices.load(out.pop("gle_file"))
     if "fixed" in out:
         out["fixed"] = indices(out["fixed"])
     if "bonds" in out:

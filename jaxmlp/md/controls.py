@@ -1,5 +1,6 @@
 """What may be swept or ramped without compiling again: time step, temperature, pressure, and their couplings."""
 
+from os import PathLike
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -40,6 +41,17 @@ class GLEMatrices(NamedTuple):
 
     A: Array
     C: Array | None = None
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> "GLEMatrices":
+        """Return the matrices in a file: an input of i-PI, as GLE4MD writes them, or the rows of A in 1/fs.
+
+        Raises:
+            FormatError: what `formats.gle_matrices.load`, which tells more, cannot read.
+        """
+        from jaxmlp.formats.gle_matrices import load  # which imports this module
+
+        return load(path)
 
 
 class Controls(NamedTuple):

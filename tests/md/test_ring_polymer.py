@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import piglet
 import pytest
 import scipy.linalg
 from toy import NoLists
@@ -124,6 +125,99 @@ def test_harmonic_averages_at_a_finite_time_step_are_the_exact_ones(splitting, m
     K_td = 0.5 * P * kT - springs / P
     # The sheet's omega in atomic units, 0.00285013, has six digits: dt omega, and what depends on its square.
     np.testing.assert_allclose(np.array([V, K_cv, K_td]) / unit, TABLE[splitting, method][dt], atol=3e-7)
+
+
+def stationary(gle, kT, omega, mass, h):
+    """Return the stationary covariances (P, 2 + s, 2 + s) of (q root(m), p / root(m), s) of every mode of a harmonic
+    well under generalised Langevin equations of all modes: a step is a linear map plus noise.
+    """
+    P, size = gle.A.shape[:2]
+    root, others = np.sqrt(mass), size - 1
+    ensemble = md.RingPolymer("BAOAB", md.GLE(), beads=P, internal=md.GLE())
+    gle = jax.tree.map(jnp.asarray, gle)
+    controls = md.Controls(dt=jnp.asarray(h / fs), temperature=jnp.asarray(kT / kB), gle=gle)
+    atoms = md.Atoms(lambda R: 0.5 * mass * omega**2 * R**2, None, jnp.full((1, 1), mass), jnp.asarray(3.0))
+    R, zero = jnp.zeros((1, 3)), jnp.zeros(())
+    lists = NoLists(jnp.zeros((), bool))
+    state = md.State(R, R, R, zero, None, lists, (), jax.random.key(1), jnp.int32(0))
+    dynamics = Dynamics(ensemble, OneBody(None, None, None, beads=P))
+    state = dynamics.started(ensemble.start(state, atoms, controls), atoms, controls)
+
+    def matrix(letter):
+        def of(x):
+            here = jnp.zeros((2 + others, P, 1, 3)).at[:, :, 0, 0].set(x)
+            bath = state.bath._replace(
+                centroid=state.bath.centroid._replace(s=here[2:, 0] / np.sqrt(P)),
+                internal=state.bath.internal._replace(s=here[2:, 1:]),
+            )
+            there = state._replace(R=to_beads(here[0] / root), p=to_beads(here[1] * root), bath=bath)
+            there = dynamics.started(there, atoms, controls)
+            part = controls.dt * fs / ensemble.splitting.count(letter)
+            out = ensemble.move(letter, there, atoms, (controls, controls), part)
+            s = jnp.concatenate([np.sqrt(P) * out.bath.centroid.s[:, None], out.bath.internal.s], axis=1)
+            q, p = to_modes(out.R) * root, to_modes(out.p) / root
+            return jnp.concatenate([jnp.stack([q, p]), s])[:, :, 0, 0]
+
+        full = np.asarray(jax.jit(jax.jacfwd(of))(jnp.zeros((2 + others, P))))
+        blocks = np.einsum("akbk->kab", full)
+        np.testing.assert_allclose(np.abs(full).sum(), np.abs(blocks).sum(), rtol=1e-10)  # modes do not mix
+        return blocks
+
+    letters = {letter: matrix(letter) for letter in "BAO"}
+    found = []
+    for k in range(P):
+        A, C = np.asarray(gle.A[k]) / fs, kB * np.asarray(gle.C[k])
+        T = scipy.linalg.expm(-A * h)
+        np.testing.assert_allclose(letters["O"][k][1:, 1:], T, atol=1e-10)
+        noise = np.zeros((1 + size, 1 + size))
+        noise[1:, 1:] = C - T @ C @ T.T
+        added, after = np.zeros_like(noise), np.eye(1 + size)
+        for letter in reversed(ensemble.splitting):
+            if letter == "O":
+                added += after @ noise @ after.T
+            after = after @ letters[letter][k]
+        found.append(scipy.linalg.solve_discrete_lyapunov(after, added))
+    return np.stack(found)
+
+
+def test_matrices_of_every_mode_give_the_covariance_of_their_stochastic_equation():
+    """C is not the unit matrix. The stationary covariance approaches that of the differential equation as dt^2."""
+    P, kT, mass, omega = 3, 0.3, 1.3, 1.1
+    rng = np.random.default_rng(0)
+    skew = [np.array([[0.0, 0.9, 0.4], [-0.9, 0.0, 0.3], [-0.4, -0.3, 0.0]]) * (1 + k) for k in range(P)]
+    A = np.stack([a + np.diag([0.1, 0.6, 1.4]) for a in skew])
+    half = rng.normal(size=(P, 3, 3))
+    C = np.stack([scipy.linalg.solve_continuous_lyapunov(a, b @ b.T) for a, b in zip(A, half)])  # eV
+    springs = np.asarray(mode_frequencies(P, ring_frequency(P, jnp.asarray(kT))))
+    wanted = []
+    for k in range(P):
+        drift, noise = np.zeros((4, 4)), np.zeros((4, 4))
+        drift[0, 1], drift[1, 0] = 1, -(omega**2 + springs[k] ** 2)
+        drift[1:, 1:] -= A[k]
+        noise[1:, 1:] = A[k] @ C[k] + C[k] @ A[k].T
+        wanted.append(scipy.linalg.solve_continuous_lyapunov(-drift, noise))
+    gle = md.GLEMatrices(A * fs, C / kB)
+    coarse, fine = (np.abs(stationary(gle, kT, omega, mass, h) - wanted).max(axis=(1, 2)) for h in (0.02, 0.01))
+    assert (fine < 2e-3 * np.abs(wanted).max(axis=(1, 2))).all()
+    assert (np.abs(np.log2(coarse / fine) - 2) < 0.05).all(), coarse / fine
+
+
+@pytest.mark.parametrize("x", [3, 10, 20])
+def test_published_matrices_make_four_beads_as_good_as_many(x, tmp_path):
+    """PIGLET of GLE4MD: fitted to <q^2> of oscillators up to beta hbar omega = 20, where plain 4 beads have a third."""
+    A, C = piglet.matrices()
+    file = tmp_path / "input.xml"
+    numbers = lambda array: f"[{', '.join(map(repr, array.ravel().tolist()))}]"
+    file.write_text(f"<A shape='(4,9,9)'>{numbers(A)}</A><C shape='(4,9,9)' units='kelvin'>{numbers(C)}</C>")
+    gle, kT, mass = md.GLEMatrices.load(file), kB * piglet.TEMPERATURE, 1.008
+    omega = x * kT / HBAR
+    covariance = stationary(gle, kT, omega, mass, 4 * AU * fs)
+    mean = covariance[:, 0, 0].sum() / piglet.BEADS
+    exact = HBAR / (2 * omega) / np.tanh(x / 2)
+    springs = np.asarray(mode_frequencies(4, ring_frequency(4, jnp.asarray(kT))))
+    plain = np.mean(piglet.BEADS * kT / (omega**2 + springs**2))
+    assert abs(mean / exact - 1) < 0.006
+    assert abs(plain / exact - 1) > 0.05
 
 
 WELLS = {  # V(x), and at beta = 8 with P beads: E, <x^2>, exact at finite P (PHYSICS.md, section 2); hbar = m = 1
