@@ -34,8 +34,8 @@ def seconds(function) -> float:
     return time.perf_counter() - start
 
 
-def medians(functions: dict, repeats: int = 5) -> dict[str, float]:
-    """Median seconds of each function; all take turns, so that a drifting machine slows all alike."""
+def turns(functions: dict, repeats: int) -> dict:
+    """Seconds (repeats,) of each function; all take turns, so that a drifting machine slows all alike."""
     import numpy as np
 
     times = {name: [] for name in functions}
@@ -44,7 +44,14 @@ def medians(functions: dict, repeats: int = 5) -> dict[str, float]:
     for _ in range(repeats):
         for name, function in functions.items():
             times[name].append(seconds(function))
-    return {name: float(np.median(t)) for name, t in times.items()}
+    return {name: np.array(t) for name, t in times.items()}
+
+
+def medians(functions: dict, repeats: int = 5) -> dict[str, float]:
+    """Median seconds of each function, in turns."""
+    import numpy as np
+
+    return {name: float(np.median(t)) for name, t in turns(functions, repeats).items()}
 
 
 def machine() -> dict:

@@ -1,18 +1,32 @@
 """What integrators cost: steps of every ensemble against the force call, and beads of a ring polymer against as many.
 
-Microseconds per atom and step, float64, one core. "forces alone" is the evaluation with a given neighbour list inside a
-loop like that of dynamics; a step of velocity Verlet adds two updates of momenta and one of positions to it. All run at
-a skin so wide that no list is renewed.
+Microseconds per atom and step, float64, one core. "forces" is the evaluation, with the look whether the neighbour list
+still holds, in a loop like that of dynamics; "forces and virial" the same for barostats. No list is renewed while the
+clock runs. Runs of a few milliseconds take turns many times: the ratio is the median of those of the turns.
 """
 
 import numpy as np
-from common import SHARED, crystal, emit, medians, pin, setup
+from common import SHARED, crystal, emit, pin, setup, turns
 
 
-def _loop(jax, function, state, n: int):
+def loop(jax, function, state, n: int):
     """A compiled function that applies function(state) -> state n times."""
-    run = jax.jit(lambda s: jax.lax.fori_loop(0, n, lambda _, s: function(s), s))
+    run = jax.jit(lambda s: jax.lax.fori_loop(0, n, lambda _, s: function(s), s)).lower(state).compile()
     return lambda: jax.block_until_ready(run(state))
+
+
+def forces_of(sim):
+    """A function state -> state that evaluates forces at positions which depend on the last ones."""
+
+    def step(state):
+        state = sim.dynamics.forces(state, sim.atoms)
+        return state._replace(R=state.R + 1e-30 * state.F)
+
+    return step
+
+
+def step_of(sim):
+    return lambda state: sim.dynamics.step(state, sim.atoms, sim.controls)
 
 
 def ensembles(jm):
@@ -35,60 +49,62 @@ def ensembles(jm):
     }
 
 
-def main(quick: bool = False) -> None:
-    pin()
-    jax = setup()
-    import jaxmlp as jm
+BAROSTATS = ("MTK", "piston", "rescaling")
+
+
+def lennard_jones_steps(jax, jm, quick: bool) -> list[dict]:
+    """Steps of every ensemble, 4,096 atoms."""
     from jaxmlp.potentials.pair import lennard_jones
 
-    rows, n = [], (10 if quick else 50)
-    atoms = crystal("Ar", 4 if quick else (16, 8, 8))
+    n, atoms = 8, crystal("Ar", 4 if quick else (16, 8, 8))
     system = jm.System.from_ase(atoms)
     potential, params = lennard_jones((18,), 0.0104, 3.4, 8.5)
     functions = {}
     for name, make in ensembles(jm).items():
         sim = make(potential, params, system, dt=1.0, skin=0.7)
-        sim = jm.md.run(sim, 20, log_every=10**6).simulation
-        step = lambda s, sim=sim: sim.dynamics.step(s, sim.atoms, sim.controls)
-        functions[name] = _loop(jax, step, sim.state, n)
+        sim = jm.md.run(sim, 4, log_every=10**6).simulation
         if name in ("NVE", "MTK, isotropic"):
-            # Positions depend on forces, so that the loop cannot be emptied; the list is looked at as in a step.
-            def force(s, sim=sim):
-                s = sim.dynamics.forces(s, sim.atoms)
-                return s._replace(R=s.R + 1e-30 * s.F)
+            base = "forces" if name == "NVE" else "forces and virial"
+            functions[base] = loop(jax, forces_of(sim), sim.state, n)
+        functions[name] = loop(jax, step_of(sim), sim.state, n)
+    base = lambda name: "forces and virial" if any(b in name for b in BAROSTATS) else "forces"
+    times = turns(functions, 5 if quick else 100)
+    return rows("Lennard-Jones", len(atoms), times, {name: n for name in times}, base)
 
-            functions["forces alone" if name == "NVE" else "forces and virial alone"] = _loop(jax, force, sim.state, n)
-    times = medians(functions, 3 if quick else 7)
-    per = {name: t / n / len(atoms) * 1e6 for name, t in times.items()}
-    for name, us in per.items():
-        base = per[
-            "forces and virial alone" if any(k in name for k in ("MTK", "piston", "rescaling")) else "forces alone"
-        ]
-        rows.append({
-            "benchmark": "integrators", "system": "Lennard-Jones", "atoms": len(atoms), "code": name, "us_per_atom": us,
-            "over_forces": us / base - 1,
-        })  # fmt: skip
 
+def beads(jax, jm, quick: bool) -> list[dict]:
+    """Steps of a ring polymer of 512 atoms of a NEP, against as many force calls as it has beads."""
     potential, params = jm.load(SHARED / "nep" / "models" / "C_2022_NEP4.txt")
-    atoms, beads, n = crystal("C", 2 if quick else 4), (2 if quick else 8), (2 if quick else 4)
+    atoms, P = crystal("C", 2 if quick else 4), 2 if quick else 8
     system = jm.System.from_ase(atoms)
-    sim = jm.md.nve(potential, params, system, temperature=300.0, dt=0.25, skin=0.5)
-    ring = jm.md.pimd(potential, params, system, temperature=300.0, beads=beads, dt=0.25, skin=0.5)
-    rings = [jm.md.run(s, 4, log_every=10**6).simulation for s in (sim, ring)]
-    force = lambda s, sim=rings[0]: (lambda t: t._replace(R=t.R + 1e-30 * t.F))(sim.dynamics.forces(s, sim.atoms))
-    step = lambda s, sim=rings[1]: sim.dynamics.step(s, sim.atoms, sim.controls)
+    options = {"temperature": 300.0, "dt": 0.25, "skin": 0.5}
+    sims = jm.md.nve(potential, params, system, **options), jm.md.pimd(potential, params, system, beads=P, **options)
+    one, ring = (jm.md.run(sim, 4, log_every=10**6).simulation for sim in sims)
     functions = {
-        "forces alone": _loop(jax, force, rings[0].state, n * beads),
-        f"PIMD, {beads} beads": _loop(jax, step, rings[1].state, n),
+        "forces": loop(jax, forces_of(one), one.state, P),
+        f"PIMD, {P} beads": loop(jax, step_of(ring), ring.state, 1),
     }
-    times = medians(functions, 3 if quick else 5)
-    for name, t in times.items():
-        us = t / (n * beads) / len(atoms) * 1e6
-        rows.append({
-            "benchmark": "integrators", "system": "NEP carbon", "atoms": len(atoms), "code": name, "us_per_atom": us,
-            "over_forces": t / times["forces alone"] - 1,
-        })  # fmt: skip
-    emit(rows)
+    times = turns(functions, 3 if quick else 15)
+    return rows("NEP carbon", len(atoms), times, dict.fromkeys(times, P), lambda name: "forces")
+
+
+def rows(system: str, atoms: int, times: dict, calls: dict[str, int], base) -> list[dict]:
+    return [
+        {
+            "benchmark": "steps of integrators", "system": system, "atoms": atoms, "code": name,
+            "us_per_atom": float(np.median(t)) / calls[name] / atoms * 1e6,
+            "over_forces": float(np.median(t / times[base(name)])) - 1,
+        }
+        for name, t in times.items()
+    ]  # fmt: skip
+
+
+def main(quick: bool = False) -> None:
+    pin()
+    jax = setup()
+    import jaxmlp as jm
+
+    emit(lennard_jones_steps(jax, jm, quick) + beads(jax, jm, quick))
 
 
 if __name__ == "__main__":

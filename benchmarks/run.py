@@ -20,10 +20,12 @@ from common import SHARED, machine
 
 HERE = Path(__file__).parent
 SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "deepmd", "networks", "train_3bpa", "neighbors", "dynamics",
-           "scaling", "compile")  # fmt: skip
-NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "networks", "train_3bpa", "dynamics", "scaling")
+           "integrators", "scaling", "compile")  # fmt: skip
+NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "networks", "train_3bpa", "dynamics", "integrators",
+               "scaling")  # fmt: skip
 COLUMNS = {
     "system": "system", "atoms": "atoms", "code": "code", "us_per_atom": "µs/atom", "speedup": "ratio",
+    "over_forces": "over the forces",
     "neighbors": "neighbours", "slots": "slots", "search_share": "share of the search", "first_call_s": "first call, s",
     "peak_GiB": "peak GiB", "max_force_difference": "largest force difference, eV/Å",
     "configurations": "configurations", "minutes": "minutes", "steps": "steps",
@@ -91,7 +93,8 @@ def report(record: dict) -> str:
         f"{m['date']}. {m['cpu']}, {m['cores']} cores (shared virtual machine), Python {m['python']}; {versions}.",
         "One core and float64 unless said; medians of repeats in which all codes take turns. The ratio is jaxmlp's "
         "speed over the code's, except for NEP, where it is the row's speed over calorine's, and for weak scaling, "
-        "where it is one device's time over the row's at the same size. Written by `python benchmarks/run.py`; "
+        "where it is one device's time over the row's at the same size. `over the forces` is what a step takes beyond "
+        "the force call, as a fraction of it. Written by `python benchmarks/run.py`; "
         "the date is that of the last run, which may have been of some tables only.",
     ]
     for title in dict.fromkeys(r["benchmark"] for r in record["rows"]):
