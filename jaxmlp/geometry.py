@@ -24,7 +24,7 @@ def heights(box: Array) -> Array:
 
 def times(x: Array, M: Array) -> Array:
     """Return x @ M for rows x (..., 3) and M (3, 3); on a CPU in an eighth of the time of a matrix product."""
-    return sum(x[..., k : k + 1] * M[k] for k in range(3))
+    return x[..., 0:1] * M[0] + x[..., 1:2] * M[1] + x[..., 2:3] * M[2]
 
 
 def strained(R: Array, box: Array | None, strain: Array) -> tuple[Array, Array | None]:

@@ -150,7 +150,7 @@ def moments(r, G) -> Array:
 
 def moment(r, G, symmetric: bool = False) -> Array:
     """sum_ij r_ij (x) G_ij, (3, 3), of planes (n, M); six sums instead of nine where it is known to be symmetric."""
-    total = {}
+    total: dict[tuple[int, int], Array] = {}
     for i, a in enumerate(r):
         columns = range(i if symmetric else 0, 3)
         row = jnp.sum(summed([a * G[j] for j in columns]), axis=0)
