@@ -14,6 +14,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 if jaxlib.__version__.startswith("0.10.") and "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
+MODE: dict[str, bool] = {}  # of the programs that jit holds
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -24,7 +26,10 @@ def compilation(request):
     Modules marked `optimized` run long enough to need them, or compare with references in the form that users run.
     """
     quick = request.node.get_closest_marker("optimized") is None
-    jax.config.update("jax_disable_most_optimizations", quick)
+    if quick is not MODE.get("quick"):
+        MODE["quick"] = quick
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.clear_caches()  # programs of the other kind round differently, and jit would take them
 
 
 @pytest.fixture(scope="session")
