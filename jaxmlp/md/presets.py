@@ -298,7 +298,9 @@ def npt_rescaling(
         temperature: K; a `Ramp`, or a list with `groups`.
         pressure: eV/Å^3 (1 GPa is `jaxmlp.units.GPa`); a `Ramp`, or the whole tensor, see `Controls`.
         compressibility: Å^3/eV, an estimate of the isothermal compressibility (water 0.46 / `units.GPa`, metals 0.005
-            to 0.02 / `units.GPa`): with it, tau_pressure is the time in which the volume relaxes.
+            to 0.02 / `units.GPa`): with it, tau_pressure is the time in which the volume relaxes. One that is k times
+            too large makes that time k times shorter, and it must stay at twenty steps or more: the variance of the
+            volume is too large by the fraction dt over twice that time.
         dt: fs.
         tau: fs, of the velocity rescaling.
         friction: 1/fs, of Langevin dynamics in its place.
