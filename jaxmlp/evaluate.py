@@ -199,7 +199,7 @@ def _central(total, vectors) -> tuple[tuple[Array, ...], Array]:
     """Edge gradients G_ij = g_ij r_ij and site energies of a pair potential, whose energy depends on distances only.
 
     g_ij r_ij^2 is the derivative by a stretch of the edge. XLA on a CPU computes anything but a quotient once for every
-    sum that it goes into, here three planes of forces and nine of the virial: g is one.
+    sum that it goes into, here three planes of forces and six of the virial: g is one.
     """
     stretch = lambda s: total(tuple(s * x for x in vectors))
     slope, energies = jax.grad(stretch, has_aux=True)(jnp.ones_like(vectors[0]))

@@ -231,7 +231,7 @@ class GLE(Thermostat):
         all_ = jnp.concatenate([(p / root_mass)[None], bath.s])
         noise = normal(key, all_.shape, p.dtype)
         new = jnp.stack([a + b for a, b in zip(_mixed(T, all_), _mixed(S, noise))])
-        p, out = booked(once(new[0] * root_mass), p, Bath(bath.heat, bath.kinetic), target.mass)
+        p, out = booked(once(new[0] * root_mass), p, bath, target.mass)
         return p, Colored(out.heat, out.kinetic, new[1:])
 
     def kinetic(self, p, bath, mass):

@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxmlp import md
 from jaxmlp.evaluate import Evaluation
-from jaxmlp.geometry import strained
+from jaxmlp.geometry import inverse, strained
 from jaxmlp.md.bead_forces import BeadForces
 from jaxmlp.md.recording import Dynamics
 from jaxmlp.units import fs, kB
@@ -26,12 +26,6 @@ class NoLists(NamedTuple):
     """Stands where neighbour lists stand."""
 
     overflow: Array
-
-
-def inverse(box: Array) -> Array:
-    """By cross products: the derivatives of a general inverse take long to compile."""
-    a, b, c = box
-    return jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=1) / jnp.dot(a, jnp.cross(b, c))
 
 
 def energy(R: Array, box: Array, params: dict) -> Array:
