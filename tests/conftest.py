@@ -1,6 +1,9 @@
 """Double precision, strict dtype promotion and quick compilation for every test; where the reference data lies."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -40,3 +43,25 @@ def shared() -> Path:
             pytest.fail(f"{SHARED} is missing, and JAXMLP_REQUIRE_SHARED says that it must be there.")
         pytest.skip(f"needs the reference data in {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def on_two_devices() -> Callable[[str], None]:
+    """A function that runs a program, which may import the modules of tests/, in a process with two devices.
+
+    The number of devices of a CPU is chosen at the start of a process. Double precision and quick compilation, as here.
+    """
+
+    def run(program: str) -> None:
+        environment = os.environ | {
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2",
+            "PYTHONPATH": str(Path(__file__).parent),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "JAX_ENABLE_X64": "1",
+        }
+        program += "\nassert jax.device_count() == 2\nprint('two devices agree')\n"
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "two devices agree" in done.stdout, done.stderr
+
+    return run

@@ -1,9 +1,5 @@
 """Hessians, elastic constants, stress and sharded evaluation."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,8 +68,7 @@ def test_elastic_constants_of_a_primitive_cell_and_their_slope_in_a_parameter(si
 
 
 SHARDED = """
-import jax, numpy as np, sys
-sys.path.insert(0, {tests!r})
+import jax, numpy as np
 import jaxmlp as jm
 from registry import CASES
 for name in ("stillinger-weber", "lennard-jones-tail", "nep4"):
@@ -87,19 +82,11 @@ for name in ("stillinger-weber", "lennard-jones-tail", "nep4"):
         grad = jax.jit(jax.grad(jm.energy_fn(case.potential, system, **options)))
         np.testing.assert_allclose(grad(system.R, system.box, case.params), -out[-1].forces, atol=1e-11)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11), *out)
-print(jax.device_count(), "devices agree")
 """
 
 
-def test_two_devices_give_what_one_gives():
-    tests = os.path.dirname(os.path.abspath(__file__))
-    environment = os.environ | {
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in this process, for quick compilation
-    }
-    command = [sys.executable, "-c", SHARDED.format(tests=tests)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert "2 devices agree" in done.stdout, done.stderr
+def test_two_devices_give_what_one_gives(on_two_devices):
+    on_two_devices(SHARDED)
 
 
 def test_more_devices_than_there_are_is_an_error():

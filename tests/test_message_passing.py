@@ -125,13 +125,7 @@ def test_the_flux_of_a_crystal_is_that_of_its_copies(case):
     np.testing.assert_allclose(flux, E @ v + rates @ R - power @ X, rtol=1e-10, atol=1e-10)
 
 
-def test_two_devices_give_what_one_does(case):
-    """In a process of its own, as the number of devices of a CPU is chosen at its start."""
-    import os
-    import subprocess
-    import sys
-    from pathlib import Path
-
+def test_two_devices_give_what_one_does(on_two_devices):
     program = """
 import jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_enable_x64", True)
@@ -151,11 +145,7 @@ for two in others:
     np.testing.assert_allclose(one.virial, two.virial, rtol=0, atol=1e-12)
     np.testing.assert_allclose(one.energy, two.energy, rtol=1e-13)
 """
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-    environment = os.environ | {
-        "XLA_FLAGS": flags, "PYTHONPATH": str(Path(__file__).parent), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }  # fmt: skip
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    on_two_devices(program)
 
 
 @pytest.mark.parametrize("name", ["allegro", "dimenet++", "egnn", "mace", "nequip", "painn", "schnet"])

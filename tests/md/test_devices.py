@@ -1,8 +1,4 @@
-"""Beads shared by devices, in a process of its own: the number of devices of a CPU is chosen at its start."""
-
-import os
-import subprocess
-import sys
+"""Beads shared by devices."""
 
 SHARED = """
 import jax, numpy as np
@@ -28,15 +24,8 @@ for name, options in runs.items():
     np.testing.assert_allclose(state.R, one.simulation.state.R, atol=1e-11, err_msg=name)
     program = jax.jit(two.simulation.dynamics.step).lower(state, two.simulation.atoms, two.simulation.controls)
     assert "num_partitions = 2" in program.as_text()
-print(jax.device_count(), "devices agree")
 """
 
 
-def test_two_devices_share_the_beads_and_give_what_one_gives():
-    environment = os.environ | {
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # for quick compilation
-        "JAX_ENABLE_X64": "1",
-    }
-    done = subprocess.run([sys.executable, "-c", SHARED], env=environment, capture_output=True, text=True)
-    assert "2 devices agree" in done.stdout, done.stderr
+def test_two_devices_share_the_beads_and_give_what_one_gives(on_two_devices):
+    on_two_devices(SHARED)
