@@ -6,19 +6,13 @@ writes PHYSICS.md and physics.json; tests/md/test_physics.py asserts on the same
 as they are. Lennard-Jones is in reduced units (eV, Å, amu: the unit of time is 10.18 fs). Errors are those of each run.
 """
 
-import argparse
-import json
-import time
 import warnings
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import numpy as np
-from common import machine, pin, setup
+from comparisons import Row, Runs, compared, fcc, main, table  # noqa: F401 (tests take `table` from here)
 from scipy import stats
 
-import jaxmlp as jm
 from jaxmlp import md
 from jaxmlp.potentials.pair import lennard_jones
 from jaxmlp.potentials.silvera_goldman import MOLECULE, silvera_goldman
@@ -27,46 +21,6 @@ from jaxmlp.units import bar, fs, kB
 
 TIME, KELVIN = 1 / fs, 1 / kB  # fs and K: the units of Lennard-Jones
 AVOGADRO = 6.02214076e23
-
-
-class Row(NamedTuple):
-    """One comparison.
-
-    Args:
-        value, error: ours, and its standard error.
-        reference: what it should be; None for a p-value.
-        sigmas: the difference in standard errors, ours and the reference's.
-        tolerance: of the reference, where it is a fit or another simulation; None where it is exact.
-    """
-
-    quantity: str
-    system: str
-    value: float
-    error: float | None
-    reference: float | None
-    sigmas: float
-    tolerance: float | None = None
-
-    @property
-    def agrees(self) -> bool:
-        """Within three standard errors and the tolerance."""
-        near = self.tolerance is None or abs(self.value - self.reference) < self.tolerance
-        return near and abs(self.sigmas) < 3
-
-
-def compared(quantity, system, value, error, reference, tolerance=None, spread=0.0) -> Row:
-    """Return the row of a value and a reference with a standard error `spread`."""
-    value, error = float(value), float(error)
-    return Row(quantity, system, value, error, reference, (value - reference) / np.hypot(error, spread), tolerance)
-
-
-def fcc(cells: int, density: float, **options) -> jm.System:
-    """Return 4 cells^3 particles (argon of mass 1 if not said) on an fcc lattice of the density."""
-    a = (4 / density) ** (1 / 3)
-    basis = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1]]) / 2
-    R = (np.array(list(np.ndindex(cells, cells, cells)))[:, None] + basis).reshape(-1, 3) * a
-    options = {"numbers": np.full(len(R), 18), "masses": np.ones(len(R))} | options
-    return jm.System(R=R, box=np.eye(3) * cells * a, **options)
 
 
 def sampled(sim: md.Simulation, steps: int, every: int, start: int) -> tuple[md.Simulation, dict[str, np.ndarray]]:
@@ -253,38 +207,12 @@ def hydrogen(name: str, length: float = 30_000.0) -> list[Row]:
 
 # Report
 
-RUNS: dict[str, tuple[str, Callable[[str], list[Row]], Iterable[str]]] = {
+RUNS: Runs = {
     "eos": ("Equation of state: 864 atoms, truncated at 4 with tails", equation_of_state, STATES),
     "thermostats": ("Thermostats: 108 atoms of a force-shifted liquid, rho* = 0.8442", thermostat, THERMOSTATS),
     "barostats": ("Barostats: 108 force-shifted atoms, liquid and fcc crystal", barostat, BAROSTATS),
     "hydrogen": ("Path integrals: para-hydrogen at 25 K and 31.7 cm^3/mol (PILE-L, BCOCB)", hydrogen, HYDROGEN),
 }
-
-
-def table(rows: list[Row]) -> str:
-    """Return the rows in Markdown."""
-    number = lambda x: "" if x is None else f"{x:.5g}"
-    lines = ["| quantity | system | ours | error | reference | tolerance | sigmas |", "|" + "---|" * 7]
-    for r in rows:
-        cells = [r.quantity, r.system, *map(number, (r.value, r.error, r.reference, r.tolerance)), f"{r.sigmas:.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def report(record: dict[str, Any]) -> str:
-    """Return PHYSICS.md of the record in physics.json."""
-    parts = ["# Physics of the dynamics", INTRODUCTION]
-    for key, (title, _, names) in RUNS.items():
-        runs = [record[f"{key}: {name}"] for name in names if f"{key}: {name}" in record]
-        if runs:
-            seconds = sum(run["seconds"] for run in runs)
-            done = runs[-1]["machine"]
-            versions = ", ".join(f"{name} {done['versions'][name]}" for name in ("jax", "jaxmlp", "numpy"))
-            where = f"{done['date']}, {done['cpu']} (shared), one core, Python {done['python']}, {versions}"
-            rows = [Row(*row) for run in runs for row in run["rows"]]
-            parts += [f"## {title}", table(rows), f"{seconds:.0f} s together; {where}."]
-    return "\n\n".join(parts) + "\n"
-
 
 INTRODUCTION = """Written by `python benchmarks/physics.py`; `pytest -m slow tests/md/test_physics.py` asserts on the
 same rows. Errors are standard errors from the correlation of each run; sigmas are differences in standard errors of
@@ -292,26 +220,5 @@ both sides, or, for the Kolmogorov-Smirnov test, the two-sided normal equivalent
 there to be found out."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(RUNS), help="some of " + ",".join(RUNS))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder of PHYSICS.md")
-    options = parser.parse_args()
-    path = options.output / "physics.json"
-    record = json.loads(path.read_text()) if path.exists() else {}
-    for key in options.only.split(","):
-        _, function, names = RUNS[key]
-        for name in names:
-            start = time.perf_counter()
-            rows = function(name)
-            seconds = time.perf_counter() - start
-            record[f"{key}: {name}"] = {"rows": rows, "seconds": seconds, "machine": machine()}
-            path.write_text(json.dumps(record, indent=1))
-            (options.output / "PHYSICS.md").write_text(report(record))
-            print(table(rows), f"{seconds:.0f} s", sep="\n", flush=True)
-
-
 if __name__ == "__main__":
-    pin()
-    setup()
-    main()
+    main(__doc__, "physics", "Physics of the dynamics", INTRODUCTION, RUNS)

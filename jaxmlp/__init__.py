@@ -1,7 +1,7 @@
 """jaxmlp: every interatomic potential is a pure function E(R, box, params); the rest is built from it with JAX."""
 
 from jaxmlp import md, units
-from jaxmlp.combinators import Committee, Interpolation, Scaled, Sum, interpolate
+from jaxmlp.combinators import Committee, Interpolation, Scaled, Sum, Weighted, interpolate
 from jaxmlp.derivatives import (
     elastic_constants,
     forces,
@@ -24,6 +24,16 @@ from jaxmlp.system import System
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name: str):
+    """Import `jaxmlp.free_energy`, `jaxmlp.sampling` and `jaxmlp.properties` when they are first asked for."""
+    if name in ("free_energy", "sampling", "properties"):
+        from importlib import import_module
+
+        return import_module(f"jaxmlp.{name}")
+    raise AttributeError(f"module 'jaxmlp' has no attribute {name!r}")
+
+
 __all__ = [
     "Committee",
     "Evaluation",
@@ -38,6 +48,7 @@ __all__ = [
     "Scaled",
     "Sum",
     "System",
+    "Weighted",
     "descriptor_fn",
     "elastic_constants",
     "energy_fn",

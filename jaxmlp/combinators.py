@@ -56,6 +56,10 @@ class Composite(Potential):
         return all(m.homogeneous for m in self.members)
 
     @property
+    def uses_neighbors(self):  # type: ignore[override]
+        return any(m.uses_neighbors for m in self.members)
+
+    @property
     def block(self):  # type: ignore[override]
         return min(m.block for m in self.members)
 
@@ -109,6 +113,13 @@ class Sum(Composite):
         return Sum(members), params
 
 
+def summands(potential: Potential, params: Params) -> list[tuple[Potential, Params]]:
+    """Return the members of a sum, and of the sums among them, with their parameters."""
+    if not isinstance(potential, Sum):
+        return [(potential, params)]
+    return [pair for m, p in zip(potential.members, params) for pair in summands(m, p)]
+
+
 @dataclass(frozen=True)
 class Scaled(Composite):
     """factor * E of one member; params are those of the member. Written factor * a."""
@@ -150,9 +161,7 @@ class Interpolation(Composite):
         return (1 - params["x"]) * a + params["x"] * b
 
     def terms(self, params):
-        if self.local:
-            return super().terms(params)
-        x = params["x"]
+        x = params["x"]  # apart even where both are local: the energies of both are what dE/dx needs
         parts = zip((1 - x, x), self.members, (params["a"], params["b"]))
         return [(term, p, share * weight) for share, m, q in parts for term, p, weight in m.terms(q)]
 
@@ -163,6 +172,28 @@ class Interpolation(Composite):
     def restrict(self, params, species):
         members, (a, b) = self._restricted((params["a"], params["b"]), species)
         return Interpolation(members), {"x": params["x"], "a": a, "b": b}
+
+
+class Weighted(Composite):
+    """E = sum_k x_k E_k, of one member or more; params is {"x": (members,), "members": a tuple}."""
+
+    def _mapped(self, function, params):
+        return params | {"members": tuple(map(function, self.members, params["members"]))}
+
+    def site_energies(self, params: Params, graph: Graph) -> Array:
+        parts = self._energies(params["members"], graph)
+        return sum((x * e for x, e in zip(params["x"], parts)), start=jnp.zeros_like(parts[0]))
+
+    def terms(self, params):
+        parts = zip(self.members, params["members"], params["x"])
+        return [(term, p, x * weight) for m, q, x in parts for term, p, weight in m.terms(q)]
+
+    def linear_parameters(self, params):
+        return {"x": None, "members": tuple(m.linear_parameters(p) for m, p in zip(self.members, params["members"]))}
+
+    def restrict(self, params, species):
+        members, parts = self._restricted(params["members"], species)
+        return Weighted(members), {"x": params["x"], "members": parts}
 
 
 def interpolate(a: Potential, b: Potential) -> Interpolation:

@@ -1,6 +1,6 @@
 """From a potential and a system to the pure function E(R, box, params)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -87,7 +87,7 @@ def total_energy(
 
     Arguments as for `evaluate`. With overflowed neighbours the energy is NaN.
     """
-    energy = jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(R.dtype)
+    energy = jnp.where(neighbors.overflow & potential.uses_neighbors, jnp.nan, 0.0).astype(R.dtype)
     for term, p, weight in potential.terms(params):
         if in_rows(term):
             part = _row_energy(term, execution, p, R, box, species, neighbors)
@@ -97,16 +97,21 @@ def total_energy(
     return energy
 
 
-def prepare(potential: Potential, params: Params, system: System) -> tuple[Potential, Params, np.ndarray]:
+def prepare(
+    potential: Potential, params: Params, system: System, also: Iterable[int] = ()
+) -> tuple[Potential, Params, np.ndarray]:
     """Return potential and parameters for the atoms of `system`, and the species index (N,) of every atom.
 
     Elements that the system lacks are sliced away (exactly), and hyper-parameters that depend on the cell are set.
+
+    Args:
+        also: atomic numbers that are kept though the system lacks them.
 
     Raises:
         ValueError: the system has elements that the potential lacks.
     """
     species_index(potential.species, system.numbers)  # says which elements the potential lacks
-    here = set(system.numbers.tolist())
+    here = {*system.numbers.tolist(), *also}
     present = tuple(z for z in potential.species if z in here)
     if present != potential.species:
         potential, params = potential.restrict(params, present)

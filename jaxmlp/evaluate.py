@@ -53,6 +53,7 @@ class Evaluation(NamedTuple):
         virials: (N, 3, 3) eV, W_i = sum_j r_ij (x) dE_j/dr_ji; not symmetric for many-body potentials; their sum is the
             virial. For potentials that are not local this is the part of the edges only, see `heat_flux`.
         box_gradient: (3, 3) eV/Å, dE/dbox at fixed R; None without a box.
+        parts: energies of `potential.terms`, each eV and without its weight: what a path between potentials is made of.
     """
 
     energy: Array
@@ -61,6 +62,7 @@ class Evaluation(NamedTuple):
     virial: Array
     virials: Array
     box_gradient: Array | None
+    parts: tuple[Array, ...] = ()
 
 
 def evaluate(
@@ -81,14 +83,15 @@ def evaluate(
         species: (N,) indices into `potential.species`; a negative one marks an atom that does not exist (padding).
         neighbors: a list that holds every pair nearer than `potential.cutoff`.
     """
-    parts = []
+    found, weighted = [], []
     for term, p, weight in potential.terms(params):
         run = _evaluate_rows if in_rows(term) else _evaluate_whole
-        part = run(term, p, R, box, species, neighbors, execution)
-        parts.append(jax.tree.map(partial(jnp.multiply, weight), part))
-    total = jax.tree.map(lambda *x: sum(x[1:], start=x[0]), *parts)
-    lost = jnp.where(neighbors.overflow, jnp.nan, 0.0).astype(R.dtype)
-    return total._replace(energy=total.energy + lost, energies=total.energies + lost)
+        found.append(run(term, p, R, box, species, neighbors, execution))
+        weighted.append(jax.tree.map(partial(jnp.multiply, weight), found[-1]))
+    total = jax.tree.map(lambda *x: sum(x[1:], start=x[0]), *weighted)
+    lost = jnp.where(neighbors.overflow & potential.uses_neighbors, jnp.nan, 0.0).astype(R.dtype)
+    parts = tuple(part.energy + lost for part in found)
+    return total._replace(energy=total.energy + lost, energies=total.energies + lost, parts=parts)
 
 
 def in_rows(potential: Potential) -> bool:

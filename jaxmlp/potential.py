@@ -37,6 +37,8 @@ class Potential:
         pairwise: the energy is a sum of symmetric pair terms, half to each atom, so dE_i/dr_ij = -dE_j/dr_ji.
         homogeneous: moving all atoms together changes nothing, so that their total momentum is conserved.
         block: rows evaluated together on a CPU (the intermediates of a block should fit in the cache).
+        uses_neighbors: whether the energy depends on the neighbour list; if not, it is right where a list overflows.
+        pace: steps between updates of the parameters of a bias that learns during dynamics, 0 for what does not learn.
     """
 
     species: tuple[int, ...]
@@ -45,6 +47,8 @@ class Potential:
     pairwise: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = True
     block: ClassVar[int] = 64
+    uses_neighbors: ClassVar[bool] = True
+    pace: ClassVar[int] = 0
 
     @property
     def shells(self) -> tuple[float, ...]:

@@ -105,7 +105,8 @@ class System:
 
         cell = completed_cell(atoms.cell.array, atoms.pbc)
         velocities = atoms.get_velocities() * ase_units.fs if atoms.has("momenta") else None
-        return cls(atoms.numbers, atoms.positions, cell, tuple(atoms.pbc.tolist()), atoms.get_masses(), velocities)
+        pbc = tuple(atoms.pbc.tolist())
+        return cls(atoms.get_atomic_numbers(), atoms.get_positions(), cell, pbc, atoms.get_masses(), velocities)
 
     def to_ase(self) -> "Atoms":
         """Return an `ase.Atoms` with positions, cell, pbc, masses and velocities."""

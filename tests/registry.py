@@ -155,6 +155,12 @@ def _morse() -> Case:
     return Case(Morse((29,), 5.5, "force-shifted"), params, rattled((29,), 2.6))
 
 
+def _uhlenbeck_ford() -> Case:
+    from jaxmlp.potentials.uhlenbeck_ford import uhlenbeck_ford
+
+    return Case(*uhlenbeck_ford((18, 36), 25.0, 900.0, 1.3), rattled((18, 36), 2.6))
+
+
 def _silvera_goldman() -> Case:
     from jaxmlp.potentials.silvera_goldman import silvera_goldman
 
@@ -345,6 +351,14 @@ def _allegro(**options) -> Case:
     return Case(potential, params | {"scale": 3.0 * params["scale"]}, rattled((14, 6), 2.3))
 
 
+def _restrained() -> Case:
+    """A spring on variables that need neighbours: terms of the whole system, in a list of its own reach."""
+    from jaxmlp.sampling import Coordination, Stack, Steinhardt, restraint
+
+    cv = Stack((Coordination(5.2, 3.4, r0=3.0), Steinhardt(4, 4.8, 3.0, averaged=True)))
+    return Case(*restraint(cv, (18, 36), 0.7, [3.0, 0.8]), rattled((18, 36), 3.7), labelled=True)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard-jones-truncated": lambda: _lennard_jones("truncated"),
     "lennard-jones-force-shifted": lambda: _lennard_jones("force-shifted"),
@@ -395,6 +409,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "snap-elements": lambda: _snap(twojmax=2, chemflag=True, wselfallflag=True),
     "morse": _morse,
     "silvera-goldman": _silvera_goldman,
+    "uhlenbeck-ford": _uhlenbeck_ford,
+    "restraint": _restrained,
     "zbl": _zbl,
     "eam-alloy": _eam,
     "harmonic-bonds": lambda: _bonded("bond"),

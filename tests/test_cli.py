@@ -283,7 +283,9 @@ def test_debug_shows_where_an_error_comes_from(run):
         run("--debug info broken.safetensors")
 
 
-@pytest.mark.parametrize("command", ["info", "evaluate", "relax", "md", "pimd", "convert", "check", "demo"])
+@pytest.mark.parametrize(
+    "command", ["info", "evaluate", "relax", "md", "pimd", "free-energy", "melt", "convert", "check", "demo"]
+)
 def test_help_explains_every_command(run, command):
     code, out, _ = run(f"{command} --help")
     assert code == 0

@@ -71,3 +71,14 @@ def test_a_periodic_direction_needs_a_lattice_vector():
 def test_an_unknown_element_is_named_with_its_atoms():
     with pytest.raises(ValueError, match=r"knows Si, O; the system also contains Fe \(atoms 1, 3, 4, \.\.\.\)"):
         species_index((14, 8), np.array([14, 26, 8, 26, 26, 26]))
+
+
+def test_systems_keep_their_own_arrays():
+    """What ASE does to the atoms afterwards, in place, does not move the system."""
+    atoms = bulk("Cu", cubic=True)
+    system = jm.System.from_ase(atoms)
+    R, numbers = system.R.copy(), system.numbers.copy()
+    atoms.rattle(0.1)
+    atoms.numbers[0] = 47
+    np.testing.assert_array_equal(system.R, R)
+    np.testing.assert_array_equal(system.numbers, numbers)

@@ -194,11 +194,14 @@ def run(
 
 
 def write_log(path: Path, log: "dict[str, np.ndarray]") -> None:
-    """Write the log as CSV with a header; floats with all their digits, matrices as nine columns xx, xy ... zz."""
+    """Write the log as CSV with a header; floats with all their digits, matrices as nine columns xx, xy ... zz, vectors
+    as columns 0, 1 ..."""
     columns = {}
     for name, values in log.items():
         if values.ndim == 1:
             columns[name] = values
+        elif values.ndim == 2:
+            columns |= {f"{name}_{k}": values[:, k] for k in range(values.shape[1])}
         else:
             columns |= {f"{name}_{'xyz'[i]}{'xyz'[j]}": values[:, i, j] for i in range(3) for j in range(3)}
     with open(path, "w", encoding="ascii") as file:

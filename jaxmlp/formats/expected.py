@@ -61,7 +61,7 @@ def _default(x) -> np.dtype:
 
 def _unlike_init(potential: Potential, shapes: Params, where: str) -> str | None:
     """Compare with the shapes of `init`, member by member for potentials made of potentials."""
-    from jaxmlp.combinators import Committee, Interpolation, Scaled, Sum
+    from jaxmlp.combinators import Committee, Interpolation, Scaled, Sum, Weighted
 
     if isinstance(potential, Sum):
         if not isinstance(shapes, tuple | list) or len(shapes) != len(potential.members):
@@ -71,6 +71,13 @@ def _unlike_init(potential: Potential, shapes: Params, where: str) -> str | None
         if not isinstance(shapes, dict) or set(shapes) != {"x", "a", "b"} or len(potential.members) != 2:
             return f"{where} of an Interpolation must be a dict of x, a and b, for two members."
         pairs = [(m, shapes[k], f"{where}[{k!r}]") for m, k in zip(potential.members, "ab", strict=True)]
+    elif isinstance(potential, Weighted):
+        if not isinstance(shapes, dict) or set(shapes) != {"x", "members"}:
+            return f"{where} of a Weighted sum must be a dict of x and members."
+        if not isinstance(shapes["members"], tuple | list) or len(shapes["members"]) != len(potential.members):
+            return f"{where}['members'] must be a tuple of {len(potential.members)}."
+        parts = zip(potential.members, shapes["members"], strict=True)
+        pairs = [(m, s, f"{where}['members'][{k}]") for k, (m, s) in enumerate(parts)]
     elif isinstance(potential, Committee):
         if len(potential.members) != 1:
             return "a Committee has one member, whose parameters are stacked."
@@ -126,7 +133,14 @@ def _unusable(potential: Potential, shapes: Params) -> str | None:
         with jax.numpy_dtype_promotion("standard"):
             cell = potential.cutoff * np.eye(3)  # sums over k vectors depend on it: of this size, they are short
             two = System(np.full(2, potential.species[0]), [[0, 0, 0], cell[0] / 2], cell)
-            for term, p, _ in potential.for_system(two).terms(shapes):
+            found: list[Potential] = []
+
+            def terms(params):
+                named = potential.for_system(two).terms(params)
+                found.extend(term for term, _, _ in named)
+                return [p for _, p, _ in named]
+
+            for p, term in zip(jax.eval_shape(terms, shapes), found):
                 n = max(2, 1 + int(np.max(getattr(term, "atoms", 0))))
                 # Models of dipoles and polarizabilities have per-atom tensors in the place of energies.
                 of = getattr(term, "site_tensors", term.site_energies)

@@ -3,14 +3,15 @@
 from jaxmlp.md.barostats import MTK, BerendsenPressure, CellRescaling, Piston
 from jaxmlp.md.checkpoint import restart
 from jaxmlp.md.constraints import Constraints, constraints
-from jaxmlp.md.controls import Controls, GLEMatrices, Ramp
+from jaxmlp.md.controls import Controls, GLEMatrices, InverseRamp, Ramp, SmoothRamp
 from jaxmlp.md.driver import Result, run
 from jaxmlp.md.ensembles import Ensemble
-from jaxmlp.md.exchange import Exchange, replica, replica_exchange
+from jaxmlp.md.exchange import Exchange, replica_exchange
 from jaxmlp.md.h5md import H5MD
 from jaxmlp.md.nose_hoover import Chain, NoseHoover
 from jaxmlp.md.path_integrals import cmd, pimd, restarted, rpmd, trpmd
 from jaxmlp.md.presets import (
+    langevin,
     nph,
     npt_berendsen,
     npt_langevin,
@@ -24,6 +25,7 @@ from jaxmlp.md.presets import (
     nvt_nose_hoover,
 )
 from jaxmlp.md.propagators import drift, kick
+from jaxmlp.md.replicas import Replicas, replica, replicas
 from jaxmlp.md.ring_polymer import PILE, RingPolymer
 from jaxmlp.md.rollout import rollout
 from jaxmlp.md.simulation import Simulation, SimulationError, simulate, simulation
@@ -53,14 +55,17 @@ __all__ = [
     "Forces",
     "Frame",
     "GLEMatrices",
+    "InverseRamp",
     "Langevin",
     "NoseHoover",
     "Piston",
     "Ramp",
+    "Replicas",
     "Result",
     "RingPolymer",
     "Simulation",
     "SimulationError",
+    "SmoothRamp",
     "State",
     "Target",
     "Trajectory",
@@ -69,6 +74,7 @@ __all__ = [
     "drift",
     "kick",
     "kinetic_energy",
+    "langevin",
     "nph",
     "npt_berendsen",
     "npt_langevin",
@@ -83,6 +89,7 @@ __all__ = [
     "pimd",
     "replica",
     "replica_exchange",
+    "replicas",
     "restart",
     "restarted",
     "rollout",

@@ -11,7 +11,8 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxmlp.evaluate import Evaluation, evaluate
 from jaxmlp.md.estimators import centroid_virial, effective_forces, effective_potential, fourth_order_weights
 from jaxmlp.md.modes import contract, expand_forces
-from jaxmlp.md.state import Atoms, Forces, State
+from jaxmlp.md.state import Atoms, Forces, State, mapped
+from jaxmlp.md.work import changes
 from jaxmlp.neighbors import Neighbors
 from jaxmlp.potential import Potential
 
@@ -38,7 +39,7 @@ class BeadForces(Forces):
         F = out.forces
         if self.scheme != "primitive":
             F = effective_forces(F, lambda v: self._hessian_vector(state, atoms, v), atoms.mass, kT, self.scheme)
-        state = state._replace(F=atoms.held(F))
+        state = state._replace(F=atoms.held(F), work=self.worked(state, atoms, out))
         return state._replace(virial=centroid_virial(state.R, out.forces, out.virial)) if self.virial else state
 
     def images(self, R: Array) -> Array:
@@ -56,6 +57,8 @@ class BeadForces(Forces):
         raise AssertionError(f"no ring of {n} beads among {self.contraction}")
 
     def listed(self, state: State) -> State:
+        if not self.potential.uses_neighbors:
+            return state
         R, box, lists = self.images(state.R), state.box, state.neighbors
         stale = jax.vmap(self.search.stale, (0, 0, None))(lists, R, box)
         R, box = lax.stop_gradient((R, box))
@@ -70,7 +73,7 @@ class BeadForces(Forces):
         return self._lists(self.images(R), box)
 
     def _lists(self, R: Array, box: Array | None) -> Neighbors:
-        return _mapped(lambda R: self.search(R, box))(R)
+        return mapped(lambda R: self.search(R, box))(R)
 
     def reference(self, lists: Neighbors) -> tuple[Array, Array | None]:
         return lists.R[: self.beads], None if lists.box is None else lists.box[0]
@@ -96,6 +99,7 @@ class BeadForces(Forces):
 
         A contracted member gives each bead the mean of its energies and virials, and the expanded forces.
         """
+        atoms = self.present(state, atoms)
         if not self.contraction:
             return self._on(self.beads, self.potential, state, atoms)
         parts = []
@@ -106,7 +110,20 @@ class BeadForces(Forces):
                 spread = jax.tree.map(each, part)
                 part = spread._replace(forces=expand_forces(part.forces, self.beads))
             parts.append(part)
-        return jax.tree.map(lambda *x: sum(x[1:], start=x[0]), *parts)
+        total = jax.tree.map(lambda *x: sum(x[1:], start=x[0]), *(part._replace(parts=()) for part in parts))
+        return total._replace(parts=sum((part.parts for part in parts), start=()))
+
+    def worked(self, state, atoms, out):
+        if not self.ramped:
+            return state.work
+
+        def one(R, lists, parts):
+            return changes(
+                self.potential, atoms.params, state.step, parts, R, state.box, atoms.species, lists, self.execution
+            )
+
+        back, ahead = self._over_beads(one, state.R, state.neighbors, out.parts)
+        return state.work._replace(back=jnp.mean(back), ahead=jnp.mean(ahead))
 
     def effective(self, out: Evaluation, atoms: Atoms, kT: Array) -> Array:
         """Return the energies (P,) whose gradient the forces of the state are."""
@@ -126,7 +143,7 @@ class BeadForces(Forces):
         chosen = np.flatnonzero(fourth_order_weights(self.beads, self.scheme)[1])
 
         def one(R, v, lists):
-            forces = lambda R: self._one(self.potential, atoms, R, state.box, lists).forces
+            forces = lambda R: self._one(self.potential, self.present(state, atoms), R, state.box, lists).forces
             return -jax.jvp(forces, (R,), (v,))[1]
 
         lists = jax.tree.map(lambda x: x[chosen], state.neighbors)
@@ -134,27 +151,18 @@ class BeadForces(Forces):
 
     def _over_beads(self, function, *arguments):
         """Map a function over the first axis of its arguments, sharded over devices where they divide it."""
-        mapped, devices = _mapped(function), self.devices or 1
+        over, devices = mapped(function), self.devices or 1
         if devices > 1 and len(arguments[0]) % devices == 0:
             mesh = Mesh(np.array(jax.devices()[:devices]), ("beads",))
             each = PartitionSpec("beads")
-            mapped = jax.shard_map(
-                mapped, mesh=mesh, in_specs=(each,) * len(arguments), out_specs=each, check_vma=False
-            )
-        return mapped(*arguments)
-
-
-def _mapped(function):
-    """vmap on an accelerator; one after the other on a CPU, whose cache holds the blocks of one bead."""
-    if jax.default_backend() != "cpu":
-        return jax.vmap(function)
-    return lambda *arguments: lax.map(lambda x: function(*x), arguments)
+            over = jax.shard_map(over, mesh=mesh, in_specs=(each,) * len(arguments), out_specs=each, check_vma=False)
+        return over(*arguments)
 
 
 def bead_forces(forces: Forces, beads: int, contraction: tuple[int, ...], scheme: str) -> BeadForces:
     """Return the forces of a ring polymer; devices that would share the atoms share the beads."""
     execution = replace(forces.execution, devices=None)
     return BeadForces(
-        forces.potential, forces.search, execution, forces.virial, forces.levels, beads, contraction, scheme,
-        forces.execution.devices,
+        forces.potential, forces.search, execution, forces.virial, forces.levels, beads=beads, contraction=contraction,
+        scheme=scheme, devices=forces.execution.devices,
     )  # fmt: skip

@@ -30,6 +30,7 @@ def save(path: str | PathLike, sim: Simulation) -> None:
     from safetensors.numpy import save as to_bytes
 
     arrays: dict[str, np.ndarray] = {"numbers": sim.numbers}
+    arrays["elements"] = np.asarray(sim.dynamics.forces.potential.species, np.int32)
     if sim.made_for is not None:
         arrays["made_for"] = np.array(sim.made_for, order="C")
     lists = sim.dynamics.reference(sim.state.neighbors)
@@ -80,7 +81,8 @@ def _assembled(path, arrays, description, potential: Potential, params: Params) 
         raise ValueError(f"{path} holds a simulation in {R.dtype}; start Python with JAX_ENABLE_X64=1 to continue it.")
     pbc = (made_for is not None,) * 3  # only elements and cell matter here
     system = System(numbers, R.reshape(-1, len(numbers), 3)[0], made_for, pbc)
-    potential, params, _ = prepare(potential, params, system)
+    elements = arrays.get("elements", numbers).tolist()  # Monte Carlo may bring in some that the start lacks
+    potential, params, _ = prepare(potential, params, system, elements)
     params = jax.tree.map(jnp.asarray, params)
     if repr(potential) != description["potential"]:
         raise ValueError(

@@ -1,8 +1,9 @@
 """What may be swept or ramped without compiling again: time step, temperature, pressure, and their couplings."""
 
 from os import PathLike
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -11,10 +12,11 @@ from jaxmlp.units import kB
 
 
 class Ramp(NamedTuple):
-    """A control that goes from `start` at step `first` linearly to `stop` at step `last`, and stays there.
+    """A control, or a parameter of a potential, that goes from `start` at step `first` linearly to `stop` at step
+    `last`, and stays there.
 
     Args:
-        start, stop: in the unit of the control.
+        start, stop: in the unit of the control or parameter; of an array all elements go together.
         last, first: steps counted as `State.step` does.
     """
 
@@ -26,8 +28,55 @@ class Ramp(NamedTuple):
     def at(self, step: Array) -> Array:
         """Return the value at a step."""
         start = jnp.asarray(self.start)
-        x = (step - self.first).astype(start.dtype) / jnp.asarray(self.last - self.first, start.dtype)
-        return start + jnp.clip(x, 0.0, 1.0) * (self.stop - start)
+        x = jnp.asarray(step - self.first, start.dtype) / jnp.asarray(self.last - self.first, start.dtype)
+        return self.between(jnp.clip(x, 0.0, 1.0))
+
+    def between(self, x: Array) -> Array:
+        """Return the value at a fraction x of the way from `first` to `last`."""
+        return self.start + x * (self.stop - self.start)
+
+    def reversed(self) -> "Ramp":
+        """Return the way back, at the same steps."""
+        return self._replace(start=self.stop, stop=self.start)
+
+
+class SmoothRamp(Ramp):
+    """A `Ramp` whose first four derivatives vanish at both ends: x^5 (70 x^4 - 315 x^3 + 540 x^2 - 420 x + 126).
+
+    de Koning, Antonelli, Phys. Rev. E 53, 465 (1996); what switching from one potential to another takes by default,
+    because the ends are where dE/dlambda varies fastest.
+    """
+
+    __slots__ = ()
+
+    def between(self, x: Array) -> Array:
+        s = x**5 * (70.0 * x**4 - 315.0 * x**3 + 540.0 * x**2 - 420.0 * x + 126.0)
+        return self.start + s * (self.stop - self.start)
+
+
+class InverseRamp(Ramp):
+    """A `Ramp` of the inverse: 1 / value is linear in the step.
+
+    A factor T0 / T of the energy with a temperature T that rises at a constant rate, as in reversible scaling.
+    """
+
+    __slots__ = ()
+
+    def between(self, x: Array) -> Array:
+        # Of the start's form, so that the ends are exact: start (stop / (stop + x (start - stop))).
+        return self.start * (self.stop / (self.stop + x * (self.start - self.stop)))
+
+
+def at(tree: Any, step: Array) -> Any:
+    """Return a pytree with the values at a step in place of its ramps."""
+    ramp = lambda x: isinstance(x, Ramp)
+    return jax.tree.map(lambda x: x.at(step) if isinstance(x, Ramp) else x, tree, is_leaf=ramp)
+
+
+def ramps(tree: Any) -> bool:
+    """Whether a pytree holds a ramp."""
+    ramp = lambda x: isinstance(x, Ramp)
+    return any(map(ramp, jax.tree.leaves(tree, is_leaf=ramp)))
 
 
 class GLEMatrices(NamedTuple):
@@ -67,6 +116,11 @@ class Controls(NamedTuple):
         tau_pressure: fs, time of the barostat.
         compressibility: Å^3/eV, isothermal, that of cell rescaling; only its ratio to tau_pressure counts.
         mode_frequency: 1/fs, angular frequency of the internal modes in centroid molecular dynamics.
+        displacement: Å, the largest displacement of an atom in a Monte Carlo trial.
+        volume_change: the largest change of the logarithm of the volume in a Monte Carlo trial.
+        chemical_potentials: (S,) eV, of the potential's species, in semi-grand Monte Carlo.
+        kappa: eV, strength of the constraint of the composition, see `sampling.SemiGrandMoves`.
+        composition: (S,) the shares of the species to which that constraint pulls.
     """
 
     dt: Array
@@ -78,6 +132,11 @@ class Controls(NamedTuple):
     tau_pressure: Array | None = None
     compressibility: Array | None = None
     mode_frequency: Array | None = None
+    displacement: Array | Ramp | None = None
+    volume_change: Array | Ramp | None = None
+    chemical_potentials: Array | Ramp | None = None
+    kappa: Array | Ramp | None = None
+    composition: Array | Ramp | None = None
 
     def at(self, step: Array) -> "Controls":
         """Return the controls at a step, without ramps."""
@@ -103,6 +162,9 @@ _MEANING = {
     "tau_pressure": "the time of the barostat in fs",
     "compressibility": "in Å^3/eV",
     "mode_frequency": "an angular frequency in 1/fs",
+    "displacement": "the largest displacement of a trial in Å",
+    "volume_change": "the largest change of ln V by a trial",
+    "kappa": "the strength of the constraint of the composition in eV",
 }
 
 
@@ -123,8 +185,12 @@ def checked(name: str, value, dtype, *, zero: bool, groups: int = 0):
         if last <= first:
             raise ValueError(f"a ramp of {name} ends after it begins; got steps {first} to {last}.")
         start, stop = (checked(name, x, dtype, zero=zero, groups=groups) for x in (value.start, value.stop))
-        return Ramp(start, stop, jnp.asarray(last, jnp.int32), jnp.asarray(first, jnp.int32))
+        return type(value)(start, stop, jnp.asarray(last, jnp.int32), jnp.asarray(first, jnp.int32))
     x = np.asarray(value, dtype=float)
+    if name in ("chemical_potentials", "composition"):
+        if x.ndim != 1 or not np.isfinite(x).all():
+            raise ValueError(f"{name} are finite numbers, one for each species of the potential; got {value}.")
+        return jnp.asarray(x, dtype)
     if name == "pressure":
         x = _tensor(x)
         sensible = np.isfinite(x).all()

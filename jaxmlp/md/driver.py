@@ -12,6 +12,7 @@ from jax import Array
 
 from jaxmlp.evaluate import Evaluation
 from jaxmlp.md.checkpoint import save
+from jaxmlp.md.learning import enlarged, overflowed
 from jaxmlp.md.progress import Progress
 from jaxmlp.md.recording import ROWS, Chunk, Dynamics, Observers, chunk
 from jaxmlp.md.simulation import Simulation, SimulationError, counts, evaluated
@@ -166,8 +167,7 @@ def _advance(
                     continue
                 parts.append(part)
                 sim, n, repairs = sim.replace(state=part.state), n - before, 0
-            dynamics, made_for = repaired
-            sim, repairs = _enlarged(sim, dynamics).replace(made_for=made_for), repairs + 1
+            sim, repairs = repaired(sim), repairs + 1
             continue
         bad, part_bad, good, part = int(part.done), part, 0, attempt(sim, 0)
         middle = bad - 1
@@ -186,13 +186,18 @@ def _advance(
     )
 
 
-def _repaired(sim: Simulation, lost: State) -> tuple[Dynamics, np.ndarray | None] | None:
-    """Return dynamics that hold the state `lost`, and the box its potential is made for; None where all fits."""
+def _repaired(sim: Simulation, lost: State) -> Callable[[Simulation], Simulation] | None:
+    """Return what makes a simulation hold the state `lost`, or None where that holds all it should."""
+    if np.any(overflowed(sim.dynamics.forces, lost)):
+        return lambda sim: sim.replace(state=enlarged(sim.dynamics.forces.potential, sim.state))
     lists = lost.neighbors
     if np.any(lists.overflow) and np.isfinite(np.asarray(lists.R)).all():
-        return sim.dynamics.enlarged(lists), sim.made_for
+        dynamics = sim.dynamics.enlarged(lists)
+        return lambda sim: _enlarged(sim, dynamics)
     outgrown = _outgrown(sim, lost)
-    return None if outgrown is None else (outgrown, np.asarray(lost.box))
+    if outgrown is None:
+        return None
+    return lambda sim: _enlarged(sim, outgrown).replace(made_for=np.asarray(lost.box))
 
 
 def _enlarged(sim: Simulation, dynamics: Dynamics) -> Simulation:

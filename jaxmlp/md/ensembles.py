@@ -11,7 +11,8 @@ from jaxmlp.evaluate import Evaluation, Execution
 from jaxmlp.geometry import volume
 from jaxmlp.md.barostats import MTK, Barostat
 from jaxmlp.md.constraints import Constraints, constraint_forces, project_momenta, project_positions
-from jaxmlp.md.controls import Controls
+from jaxmlp.md.controls import Controls, Ramp
+from jaxmlp.md.learning import learned
 from jaxmlp.md.propagators import drift, kick
 from jaxmlp.md.state import Atoms, Forces, State, kinetic_energy, repeated
 from jaxmlp.md.thermostats import Target, Thermostat
@@ -125,12 +126,18 @@ class Ensemble:
     def step(self, state: State, atoms: Atoms, controls: Controls, forces: Forces) -> State:
         """Return the state one time step later."""
         now, start = controls.at(state.step), controls.at(jnp.zeros_like(state.step))
+        if forces.learning:
+            state = learned(forces, state, atoms, now.kT.mean(), now.dt)
+        work = state.work
+        state = state._replace(step=state.step + 1)  # forces are those of parameters at the end of the step
         state = self._level(len(self.loops), state, atoms, (now, start), forces, now.dt * fs)
         if self.loops:
             state = state._replace(F=jnp.sum(state.levels, axis=0))
+        if work is not None:
+            state = state._replace(work=state.work.booked(work.ahead))
         if self.barostat is not None and controls.ramped:
-            state = self.barostat.ramped(state, atoms, now, controls.at(state.step + 1))
-        return state._replace(step=state.step + 1)
+            state = self.barostat.ramped(state, atoms, now, controls.at(state.step))
+        return state
 
     def _level(self, k: int, state: State, atoms: Atoms, controls, forces: Forces, dt: Array) -> State:
         """A step of member k of a potential with multiple time steps, and of all members before it."""
@@ -236,10 +243,13 @@ class Ensemble:
     def conserved(self, state: State, atoms: Atoms, controls: Controls) -> Array:
         """Return the conserved quantity, eV.
 
-        The total energy and that of the cell (P V), less what stochastic moves gave, plus the energies of chains.
+        The total energy and that of the cell (P V), less the work of ramps and what stochastic moves gave, plus the
+        energies of chains.
         """
         now, start = controls.at(state.step), controls.at(jnp.zeros_like(state.step))
         H = state.energy + kinetic_energy(state.p, atoms.mass)
+        if state.work is not None:
+            H = H - state.work.done
         if self.thermostat is not None:
             H = H + self.thermostat.energy(state.bath, Target.of(atoms, now, start))
         return H if self.barostat is None else H + self.barostat.energy(state, atoms, now, start)
@@ -264,6 +274,7 @@ class Ensemble:
             "conserved": self.conserved(state, atoms, controls),
             "temperature": self.temperature(state, atoms, controls),
         }
+        row |= self.path_columns(state, out, controls)
         if periodic:
             V, virial = volume(state.box), out.virial
             if self.constraints is not None:
@@ -272,6 +283,20 @@ class Ensemble:
                 virial = virial + rigid[1]
             row |= {"pressure": (2 * K + jnp.trace(virial)) / (3 * V), **self.cell_columns(state)}
         return row
+
+    def path_columns(self, state: State, out: Evaluation, controls: Controls) -> dict[str, Array]:
+        """Return what paths between Hamiltonians are made of, where there is any.
+
+        `work` (eV) done so far by ramps of parameters and of the pressure, and `parts` (terms,) eV, the energies of the
+        terms of a potential with variable weights, without these.
+        """
+        works = [] if state.work is None else [state.work.done]
+        if self.barostat is not None and isinstance(controls.pressure, Ramp):
+            works.append(state.piston.work)
+        columns = {"work": sum(works[1:], start=works[0])} if works else {}
+        if len(out.parts) > 1 or works:
+            columns["parts"] = jnp.stack([jnp.mean(part) for part in out.parts])  # over beads, where there are any
+        return columns
 
     def cell_columns(self, state: State) -> dict[str, Array]:
         """Return the volume, and the box where its shape changes."""

@@ -24,6 +24,8 @@ _VALUES = {  # path in the file -> unit
     "observables/potential_energy": "eV",
     "observables/kinetic_energy": "eV",
     "observables/stress": "eV Angstrom-3",
+    "particles/all/species": "",  # atomic numbers; constant, without frames, where nothing changes them
+    "particles/all/mass": "amu",
 }
 _PER_ATOM = ("particles/all/position", "particles/all/velocity", "particles/all/force")
 
@@ -58,7 +60,7 @@ class H5MD:
                 )
             frames = int(np.searchsorted(file["particles/all/position/step"][:], step))
             for name in _VALUES:
-                if name in file:
+                if isinstance(file.get(name), h5py.Group):
                     file[name]["value"].resize(frames, axis=0)
             for name in ("step", "time"):
                 file["particles/all/position"][name].resize(frames, axis=0)
@@ -88,6 +90,11 @@ class H5MD:
             there = self._file["particles/all/position/value"].shape[1]
             if there != len(frame.numbers):
                 raise FormatError(self.path, None, f"it holds frames of {there} atoms, not {len(frame.numbers)}.")
+            if isinstance(self._file["particles/all/species"], h5py.Group) != frame.transmuted:
+                raise FormatError(
+                    self.path, None, "it holds frames of a run in which the elements of atoms change and this run is "
+                    "of the other kind, or the other way round. Choose another file name."
+                )  # fmt: skip
         self._file.swmr_mode = True
 
     def __enter__(self) -> "H5MD":
@@ -113,6 +120,8 @@ def _contents(frame: Frame) -> dict[str, np.ndarray]:
         values[particles + "box/edges"] = frame.box
     if frame.stress is not None:
         values["observables/stress"] = frame.stress
+    if frame.transmuted:
+        values |= {particles + "species": frame.numbers.astype(np.int32), particles + "mass": frame.masses}
     return {name: np.asarray(value) for name, value in values.items()}
 
 
@@ -135,8 +144,9 @@ def _create(file, frame: Frame, dtype: np.dtype) -> None:
     box = particles.create_group("box")
     box.attrs["dimension"] = 3
     box.attrs["boundary"] = np.array([b"periodic" if p else b"none" for p in frame.pbc])
-    particles.create_dataset("species", data=frame.numbers.astype(np.int32))  # atomic numbers
-    particles.create_dataset("mass", data=frame.masses).attrs["unit"] = "amu"
+    if not frame.transmuted:
+        particles.create_dataset("species", data=frame.numbers.astype(np.int32))
+        particles.create_dataset("mass", data=frame.masses).attrs["unit"] = "amu"
     clock = None
     for name, value in _contents(frame).items():
         group = file.create_group(name)
@@ -146,10 +156,11 @@ def _create(file, frame: Frame, dtype: np.dtype) -> None:
             group.create_dataset("time", (0,), np.float64, maxshape=(None,), chunks=(1024,)).attrs["unit"] = "fs"
         else:
             group["step"], group["time"] = clock["step"], clock["time"]
-        kind = dtype if name in _PER_ATOM else np.dtype(float)
+        kind = dtype if name in _PER_ATOM else value.dtype
         chunk = (1, *value.shape) if value.size > 64 else (256, *value.shape)
         data = group.create_dataset("value", (0, *value.shape), kind, maxshape=(None, *value.shape), chunks=chunk)
-        data.attrs["unit"] = _VALUES[name]
+        if _VALUES[name]:
+            data.attrs["unit"] = _VALUES[name]
     file.flush()
 
 

@@ -15,7 +15,8 @@ STATIC = {
     "Ensemble": "jaxmlp.md.ensembles",
     "RingPolymer": "jaxmlp.md.ring_polymer",
     "Exchange": "jaxmlp.md.exchange",
-    "ReplicaForces": "jaxmlp.md.exchange",
+    "Replicas": "jaxmlp.md.replicas",
+    "ReplicaForces": "jaxmlp.md.replicas",
     "Dynamics": "jaxmlp.md.recording",
     "Forces": "jaxmlp.md.state",
     "BeadForces": "jaxmlp.md.bead_forces",
@@ -32,12 +33,24 @@ STATIC = {
     "Execution": "jaxmlp.rows",
     "NeighborSearch": "jaxmlp.neighbors.search",
     "Grid": "jaxmlp.neighbors.grid",
+    "MonteCarlo": "jaxmlp.sampling.monte_carlo",
+    "Hybrid": "jaxmlp.sampling.hybrid",
+    "DisplacementMoves": "jaxmlp.sampling.moves",
+    "VolumeMoves": "jaxmlp.sampling.moves",
+    "SwapMoves": "jaxmlp.sampling.moves",
+    "SemiGrandMoves": "jaxmlp.sampling.moves",
 }
 TUPLES = {
     "State": "jaxmlp.md.state",
     "Atoms": "jaxmlp.md.state",
     "Controls": "jaxmlp.md.controls",
     "Ramp": "jaxmlp.md.controls",
+    "SmoothRamp": "jaxmlp.md.controls",
+    "InverseRamp": "jaxmlp.md.controls",
+    "Work": "jaxmlp.md.work",
+    "Hills": "jaxmlp.sampling.metadynamics",
+    "Estimate": "jaxmlp.sampling.opes",
+    "Kernels": "jaxmlp.sampling.kernels",
     "GLEMatrices": "jaxmlp.md.controls",
     "Bath": "jaxmlp.md.thermostats",
     "Colored": "jaxmlp.md.thermostats",
@@ -46,6 +59,7 @@ TUPLES = {
     "Bonds": "jaxmlp.md.constraints",
     "Beads": "jaxmlp.md.ring_polymer",
     "Swaps": "jaxmlp.md.exchange",
+    "Tally": "jaxmlp.sampling.walks",
 }
 
 

@@ -87,6 +87,27 @@ def nvt_langevin(
     return _simulation(Ensemble(splitting, Langevin(), loops=loops), controls, potential, params, system, options)
 
 
+def langevin(
+    potential: Potential,
+    params: Params,
+    system: System,
+    *,
+    temperature: Value,
+    pressure: Value | None = None,
+    **options,
+) -> Simulation:
+    """Return `nvt_langevin`, or `npt_langevin` where a pressure is given.
+
+    Args:
+        temperature: K.
+        pressure: eV/Å^3.
+        options: of the one or the other.
+    """
+    if pressure is None:
+        return nvt_langevin(potential, params, system, temperature=temperature, **options)
+    return npt_langevin(potential, params, system, temperature=temperature, pressure=pressure, **options)
+
+
 def nvt_nose_hoover(
     potential: Potential,
     params: Params,

@@ -13,7 +13,8 @@ from jax import Array, lax
 from jaxmlp.evaluate import Evaluation
 from jaxmlp.md.controls import Controls
 from jaxmlp.md.ensembles import Ensemble
-from jaxmlp.md.state import Atoms, Forces, State
+from jaxmlp.md.learning import bias_columns, overflowed
+from jaxmlp.md.state import Atoms, Forces, State, identified
 from jaxmlp.neighbors import Neighbors, NeighborSearch
 from jaxmlp.units import fs
 
@@ -44,11 +45,13 @@ class Dynamics:
         return replace(self, forces=self.forces.searching(search))
 
     def blank(self, state: State) -> Neighbors:
-        """Return neighbour lists of the right shapes, made far away, which the next step therefore makes again."""
+        """Return empty neighbour lists, made far away, which the next step therefore makes again (if it needs any)."""
         far = jnp.full_like(state.R, 1e6)
         shapes = jax.eval_shape(self.forces.lists, far, state.box)
         lists = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return replace(lists, R=lists.R + 1e6, box=None if lists.box is None else lists.box + state.box)
+        nowhere = jnp.full_like(lists.index, lists.owner.shape[-1] - 1)
+        box = None if lists.box is None else lists.box + state.box
+        return replace(lists, index=nowhere, reverse=lists.reverse - 1, R=lists.R + 1e6, box=box)
 
     def reference(self, lists: Neighbors) -> tuple[Array, Array | None]:
         """Return positions and box the lists were made for, in the shapes of the state."""
@@ -68,8 +71,8 @@ class Dynamics:
         """Take n steps, fewer where they fail; return the state, the evaluation there, the steps taken (the failed one
         too), and success.
 
-        A step fails where the neighbour list overflows, where a force is not finite, or where an atom moves further
-        than `stride` (Å). Energies are computed after the last step only.
+        A step fails where the neighbour list or the memory of a bias overflows, where a force is not finite, or where
+        an atom moves further than `stride` (Å). Energies are computed after the last step only.
         """
 
         def more(carry):
@@ -79,9 +82,10 @@ class Dynamics:
         def one(carry):
             state, done, _ = carry
             state = self.step(state, atoms, controls)
-            v = self.forces.centroid(state.p) / atoms.mass  # single beads are as hot as P T
+            v = self.forces.centroid(state.p) / identified(state, atoms).mass  # single beads are as hot as P T
             moved = jnp.max(jnp.sum(v * v, axis=-1)) * jnp.max(controls.dt * fs) ** 2
-            return state, done + 1, (moved < stride**2) & ~jnp.any(state.neighbors.overflow)  # a NaN is not less either
+            full = jnp.any(state.neighbors.overflow) | overflowed(self.forces, state)
+            return state, done + 1, (moved < stride**2) & ~full  # a NaN is not less either
 
         start = (state, jnp.zeros_like(jnp.ravel(state.step)[0]), jnp.array(True))
         state, done, healthy = lax.while_loop(more, one, start)
@@ -94,6 +98,7 @@ class Dynamics:
     ) -> dict[str, Array]:
         """Return one row of the log from the state and the evaluation there."""
         row = self.ensemble.measure(state, out, atoms, controls, all(self.forces.search.pbc))
+        row |= bias_columns(self.forces, state, atoms)
         return row | {name: observe(state, out) for name, observe in observers}
 
     def temperature(self, state: State, atoms: Atoms, controls: Controls) -> Array:

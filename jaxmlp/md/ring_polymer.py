@@ -256,6 +256,8 @@ class RingPolymer(Ensemble):
         now, start = controls.at(state.step), controls.at(jnp.zeros_like(state.step))
         kinetic, springs = self.ring_energies(state, atoms, now)
         H = (kinetic + springs + jnp.sum(state.energy)) / self.beads
+        if state.work is not None:
+            H = H - state.work.done
         if self.internal is not None and self.beads > 1:
             H = H - state.bath.internal.heat / self.beads
         centroid = self.centroid(state)
@@ -291,6 +293,7 @@ class RingPolymer(Ensemble):
             "temperature": self.temperature(state, atoms, controls),
             "kinetic_primitive": primitive,
         }
+        row |= self.path_columns(state, out, controls)
         if periodic and scheme == "primitive":
             cell = self.cell_columns(state)
             row |= {"pressure": estimators.pressure(virial, out.virial, cell["volume"]), **cell}
@@ -302,6 +305,10 @@ class _At(NamedTuple):
 
     forces: BeadForces
     kT: Array
+
+    @property
+    def learning(self) -> bool:
+        return False
 
     def __call__(self, state: State, atoms: Atoms) -> State:
         return self.forces(state, atoms, self.kT)

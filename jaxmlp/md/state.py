@@ -3,10 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxmlp.evaluate import Evaluation, Execution, evaluate
+from jaxmlp.md.controls import at
+from jaxmlp.md.work import Work, changes
 from jaxmlp.neighbors import Neighbors, NeighborSearch
 from jaxmlp.potential import Params, Potential
 
@@ -29,6 +32,9 @@ class State(NamedTuple):
         levels: (members, N, 3) the forces of the members of a sum that have time steps of their own, else None.
         piston: what the barostat remembers, () without one.
         swaps: what an exchange of replicas remembers, () without one; all else then has a leading axis of replicas.
+        work: the work done by ramps of the parameters, None without them.
+        memory: parameters of an adaptive bias, which learns them; None without one.
+        species: (N,) int32, where Monte Carlo changes them; None where those of `Atoms` stand.
     """
 
     R: Array
@@ -44,13 +50,16 @@ class State(NamedTuple):
     levels: Array | None = None
     piston: Any = ()
     swaps: Any = ()
+    work: Work | None = None
+    memory: Any = None
+    species: Array | None = None
 
 
 class Atoms(NamedTuple):
     """What stays constant along a trajectory, as arrays.
 
     Args:
-        params: parameters of the potential.
+        params: parameters of the potential; any of them may be a `Ramp`.
         species: (N,) int32 index into `potential.species`.
         mass: (N, 1) amu.
         dof: degrees of freedom that carry kinetic energy, a float.
@@ -59,6 +68,7 @@ class Atoms(NamedTuple):
         group_dof: (groups,) degrees of freedom of each group.
         mobile: (N, 1), 0 for atoms that are held fixed and 1 for the others; None where all move.
         bonds: lengths and image shifts of constrained bonds.
+        masses: (S, 1) amu of the species, where Monte Carlo changes those of atoms.
     """
 
     params: Params
@@ -70,6 +80,7 @@ class Atoms(NamedTuple):
     group_dof: Array | None = None
     mobile: Array | None = None
     bonds: Any = None
+    masses: Array | None = None
 
     def held(self, x: Array) -> Array:
         """Return x (..., N, 3) with zeros for atoms that are held fixed."""
@@ -84,6 +95,8 @@ class Forces:
         potential, search, execution: as for `evaluate`.
         virial: keep the virial in the state.
         levels: keep the forces of the members of a sum apart, for time steps of their own.
+        ramped: parameters of the potential change with the step; their work is booked.
+        learning: the last member of the potential, a sum, is a bias whose parameters are the state's memory.
     """
 
     potential: Any  # a `Potential`, with `members` where `levels` are kept
@@ -91,6 +104,8 @@ class Forces:
     execution: Execution
     virial: bool = False
     levels: bool = False
+    ramped: bool = False
+    learning: bool = False
 
     def __call__(self, state: State, atoms: Atoms, kT: Array | None = None) -> State:
         state = self.listed(state)
@@ -102,11 +117,24 @@ class Forces:
     def driven(self, state: State, atoms: Atoms, kT: Array | None) -> State:
         """Return the state with forces, and virial if one is kept, from one evaluation of the whole potential."""
         out = self.evaluate(state, atoms)
-        state = state._replace(F=atoms.held(out.forces))
+        state = state._replace(F=atoms.held(out.forces), work=self.worked(state, atoms, out))
         return state._replace(virial=out.virial) if self.virial else state
 
+    def worked(self, state: State, atoms: Atoms, out: Evaluation) -> Work | None:
+        """Return the state's work with what the parameters' change is worth at its positions."""
+        if not self.ramped:
+            return state.work
+        params = (*atoms.params[:-1], state.memory) if self.learning else atoms.params
+        back, ahead = changes(
+            self.potential, params, state.step, out.parts, state.R, state.box, atoms.species, state.neighbors,
+            self.execution,
+        )  # fmt: skip
+        return state.work._replace(back=back, ahead=ahead)
+
     def listed(self, state: State) -> State:
-        """Return the state with a neighbour list that holds."""
+        """Return the state with a neighbour list that holds, where the potential needs one."""
+        if not self.potential.uses_neighbors:
+            return state
         return state._replace(neighbors=self.search.update(state.neighbors, state.R, state.box))
 
     def member(self, k: int, state: State, atoms: Atoms) -> Array:
@@ -120,8 +148,14 @@ class Forces:
         return state._replace(levels=state.levels.at[k].set(self.member(k, state, atoms)))
 
     def evaluate(self, state: State, atoms: Atoms) -> Evaluation:
-        """Return energies, forces and virials at the state's positions with its neighbour list."""
-        return self._evaluate(self.potential, state, atoms)
+        """Return energies, forces and virials at the state's positions and step, with its neighbour list."""
+        return self._evaluate(self.potential, state, self.present(state, atoms))
+
+    def present(self, state: State, atoms: Atoms) -> Atoms:
+        """Return the atoms with the species and parameters of the state: those of its step, and its memory."""
+        atoms = identified(state, atoms)
+        params = at(atoms.params, state.step) if self.ramped else atoms.params
+        return atoms._replace(params=(*params[:-1], state.memory) if self.learning else params)
 
     def _evaluate(self, potential: Potential, state: State, atoms: Atoms) -> Evaluation:
         return evaluate(
@@ -156,6 +190,14 @@ class Forces:
         return virial
 
 
+def identified(state: State, atoms: Atoms) -> Atoms:
+    """Return the atoms with the species of the state, and their masses; those of replicas with a leading axis."""
+    if state.species is None:
+        return atoms
+    mass = atoms.mass if atoms.masses is None else atoms.masses[state.species]
+    return atoms._replace(species=state.species, mass=mass)
+
+
 def kinetic_energy(p: Array, mass: Array) -> Array:
     """sum p^2 / (2 m), eV, for p (N, 3) and mass (N, 1)."""
     return 0.5 * jnp.sum(p * p / mass)
@@ -164,3 +206,11 @@ def kinetic_energy(p: Array, mass: Array) -> Array:
 def repeated(function, n: int, state: State) -> State:
     """Return function applied n times; a loop that has derivatives forward and reverse."""
     return function(state) if n == 1 else lax.scan(lambda s, _: (function(s), None), state, length=n)[0]
+
+
+def mapped(function):
+    """Map a function over the first axis of its arguments: vmap on an accelerator, one after the other on a CPU, whose
+    cache holds the blocks of one evaluation."""
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function)
+    return lambda *arguments: lax.map(lambda x: function(*x), arguments)

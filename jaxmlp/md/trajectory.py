@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxmlp.md.state import identified
 from jaxmlp.units import fs
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Frame(NamedTuple):
         pbc: periodic directions.
         energy, kinetic: potential and kinetic energy, eV.
         stress: (3, 3) eV/Å^3 of the atoms at rest, positive under tension; None where not all directions are periodic.
+        transmuted: numbers and masses may differ from frame to frame.
     """
 
     step: int
@@ -38,19 +40,20 @@ class Frame(NamedTuple):
     energy: float
     kinetic: float
     stress: np.ndarray | None
+    transmuted: bool = False
 
     @classmethod
     def of(cls, sim: "Simulation", virial) -> "Frame":
         """Take a frame from a simulation and the virial (3, 3) eV at its state."""
         state, pbc = sim.state, sim.dynamics.forces.search.pbc
-        masses, centroid = np.asarray(sim.atoms.mass, dtype=float), sim.dynamics.forces.centroid
+        masses, centroid = np.asarray(identified(state, sim.atoms).mass, dtype=float), sim.dynamics.forces.centroid
         p = np.asarray(centroid(state.p), dtype=float)
         box = None if state.box is None else np.asarray(state.box, dtype=float)
         stress = -np.asarray(virial, dtype=float) / abs(np.linalg.det(box)) if box is not None and all(pbc) else None
         return cls(
             sim.step,
             sim.time,
-            sim.numbers,
+            sim.elements,
             masses[:, 0],
             np.asarray(centroid(state.R), dtype=float),
             p / masses * fs,
@@ -60,6 +63,7 @@ class Frame(NamedTuple):
             float(np.mean(state.energy)),
             float(0.5 * np.sum(p * p / masses)),
             stress,
+            state.species is not None,
         )
 
     def wrapped(self) -> "Frame":
@@ -104,7 +108,7 @@ def frames(sim: "Simulation", virial) -> list[Frame]:
     """Return the present frame of a simulation, or those of all places of an exchange."""
     if not sim.state.swaps:
         return [Frame.of(sim, virial)]
-    from jaxmlp.md.exchange import replica
+    from jaxmlp.md.replicas import replica
 
     return [Frame.of(replica(sim, k), virial[k]) for k in range(len(sim.state.step))]
 

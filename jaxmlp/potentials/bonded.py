@@ -36,6 +36,7 @@ class Bonded(Potential):
     pbc: tuple[bool, bool, bool] = (True, True, True)
     size: ClassVar[int]
     local: ClassVar[bool] = False
+    uses_neighbors: ClassVar[bool] = False
     cutoff: ClassVar[float] = 2.0  # Å, of a neighbour list that is not used; the protocol asks for one
 
     def __post_init__(self):

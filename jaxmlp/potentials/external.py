@@ -32,6 +32,7 @@ class External(Potential):
 
     species: tuple[int, ...]
     local: ClassVar[bool] = False
+    uses_neighbors: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = False
     per_species: ClassVar[tuple[str, ...]] = ()  # parameters whose first axis is that of the species
     # Å, of a neighbour list that is not used: in a sum it adds a shell to the list, which at 1 Å is nearly empty.

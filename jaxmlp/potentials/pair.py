@@ -119,6 +119,7 @@ class PairTail(Potential):
     species: tuple[int, ...]
     cutoff: float
     local: ClassVar[bool] = False
+    uses_neighbors: ClassVar[bool] = False
 
     def integral(self, p: Params, cutoff: Array) -> Array:
         """Return int_rc^inf phi(r) r^2 dr of all pairs of species, (S, S) eV Å^3."""

@@ -14,11 +14,13 @@ from safetensors.numpy import save as to_bytes
 from test_detect import classical
 
 import jaxmlp as jm
+from jaxmlp.combinators import Weighted
 from jaxmlp.formats import native
 from jaxmlp.potentials.bonded import FourierDihedral, HarmonicBond
 from jaxmlp.potentials.nep import NEP
 from jaxmlp.potentials.pair import lennard_jones
 from jaxmlp.potentials.silvera_goldman import silvera_goldman
+from jaxmlp.potentials.uhlenbeck_ford import uhlenbeck_ford
 from jaxmlp.potentials.zbl import zbl
 
 
@@ -66,6 +68,8 @@ def models():
         {"k": jnp.ones((1, 2)), "phase": jnp.ones((1, 2))},
     )
     yield jm.interpolate(NEP_CARBON, NEP_CARBON), {"x": jnp.asarray(0.25), "a": carbon, "b": carbon}
+    yield Weighted((NEP_CARBON, NEP_CARBON)), {"x": jnp.asarray([0.5, 2.0]), "members": (carbon, carbon)}
+    yield uhlenbeck_ford((6,), 25.0, 300.0, 1.5)
     for _, potential, params in classical():
         yield potential, params
     yield lennard_jones((18,), 0.0104, 3.4, 8.5)

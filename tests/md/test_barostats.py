@@ -18,10 +18,13 @@ from jaxmlp.potentials.pair import lennard_jones
 from jaxmlp.units import fs, kB
 
 
-class NoForces:
-    """An ideal gas; stands where `md.Forces` stands."""
+class NoForces(md.Forces):
+    """An ideal gas."""
 
-    def __call__(self, state, atoms):
+    def __init__(self):
+        super().__init__(None, None, None)
+
+    def __call__(self, state, atoms, kT=None):
         return state
 
 

@@ -295,15 +295,14 @@ def test_one_bead_without_thermostat_is_newtons_motion():
     for _ in range(5):
         ring_state = ring.step(ring_state, atoms, controls)
 
-    class Well:
-        levels = False
-
-        def __call__(self, state, atoms):
+    class Well(md.Forces):
+        def __call__(self, state, atoms, kT=None):
             return state._replace(F=-jax.grad(lambda R: jnp.sum(atoms.params(R)))(state.R))
 
-    flat = Well()(start._replace(R=start.R[0], p=start.p[0], energy=jnp.zeros(())), atoms)
+    well = Well(None, None, None)
+    flat = well(start._replace(R=start.R[0], p=start.p[0], energy=jnp.zeros(())), atoms)
     for _ in range(5):
-        flat = classical.step(flat, atoms, controls, Well())
+        flat = classical.step(flat, atoms, controls, well)
     np.testing.assert_allclose(ring_state.R[0], flat.R, rtol=1e-13)
     np.testing.assert_allclose(ring_state.p[0], flat.p, rtol=1e-13)
 

@@ -121,7 +121,7 @@ def toy(ensemble: md.Ensemble, n: int = 5, seed: int = 0, **controls) -> Toy:
     state = ensemble.start(state, atoms, as_arrays)
     virial = ensemble.barostat is not None
     if beads:
-        forces = Beads(None, None, None, virial, False, beads, (), ensemble.scheme)
+        forces = Beads(None, None, None, virial, beads=beads, scheme=ensemble.scheme)
     else:
         forces = Forces(None, None, None, virial)
     dynamics = Dynamics(ensemble, forces)
