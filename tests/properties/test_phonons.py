@@ -11,7 +11,8 @@ from ase.build import bulk
 
 import jaxmlp as jm
 from jaxmlp import units
-from jaxmlp.potentials.pair import LennardJones
+from jaxmlp.potentials.bonded import HarmonicBond
+from jaxmlp.potentials.pair import LennardJones, LennardJonesTail
 from jaxmlp.potentials.stillinger_weber import stillinger_weber_silicon
 from jaxmlp.properties import (
     GAMMA,
@@ -237,8 +238,15 @@ def test_what_cannot_be_computed_is_named():
         force_constants_fn(potential, system, headroom=-0.1)
     with pytest.raises(ValueError, match="positive number of points"):
         monkhorst_pack((2, 0, 2))
-    from jaxmlp.potentials.pair import LennardJonesTail
-
-    tail = LennardJonesTail(potential.species, potential.cutoff)
+    bond = HarmonicBond(potential.species, ((0, 1),))
     with pytest.raises(ValueError, match="finite range: give the supercell"):
-        force_constants_fn(replace(potential, truncation="truncated") + tail, system)
+        force_constants_fn(potential + bond, system)
+
+
+def test_a_tail_adds_no_force_constants():
+    potential, params, system = salt()
+    plain = replace(potential, truncation="truncated")
+    both = plain + LennardJonesTail(potential.species, potential.cutoff)
+    alone = force_constants_fn(plain, system)(system.R, system.box, params)
+    sum_of_both = force_constants_fn(both, system)(system.R, system.box, (params, params))
+    np.testing.assert_allclose(sum_of_both.values, alone.values, rtol=0, atol=1e-12 * np.abs(alone.values).max())
