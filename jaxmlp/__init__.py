@@ -26,11 +26,13 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """Import `jaxmlp.free_energy`, `jaxmlp.sampling` and `jaxmlp.properties` when they are first asked for."""
-    if name in ("free_energy", "sampling", "properties"):
-        from importlib import import_module
+    """Import `fit` and the packages that it does not need at the start when they are first asked for."""
+    from importlib import import_module
 
+    if name in ("fitting", "free_energy", "sampling", "properties"):
         return import_module(f"jaxmlp.{name}")
+    if name == "fit":
+        return import_module("jaxmlp.fitting").fit
     raise AttributeError(f"module 'jaxmlp' has no attribute {name!r}")
 
 

@@ -108,6 +108,25 @@ class Sum(Composite):
     def linear_parameters(self, params):
         return tuple(m.linear_parameters(p) for m, p in zip(self.members, params))
 
+    @property
+    def constants(self):  # type: ignore[override]
+        return tuple(f"{k}/{name}" for k, m in enumerate(self.members) for name in m.constants)
+
+    @property
+    def atomic_energies(self):  # type: ignore[override]
+        return next((m.atomic_energies for m in self.members if m.atomic_energies), "")
+
+    def shifted(self, params, energies):
+        """Return `params` with energies of atoms added to those of the first member that has some."""
+        for k, (m, p) in enumerate(zip(self.members, params)):
+            if m.atomic_energies or k == len(self.members) - 1:
+                return (*params[:k], m.shifted(p, energies), *params[k + 1 :])
+        raise AssertionError("a sum has members")
+
+    def adapted(self, params, survey):
+        pairs = [m.adapted(p, survey) for m, p in zip(self.members, params)]
+        return Sum(tuple(m for m, _ in pairs)), tuple(p for _, p in pairs)
+
     def restrict(self, params, species):
         members, params = self._restricted(params, species)
         return Sum(members), params

@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxmlp.neighbors.graph import Graph
 
 if TYPE_CHECKING:
+    from jaxmlp.fitting.survey import Survey
     from jaxmlp.system import System
 
 Params = Any  # a pytree of arrays
@@ -38,6 +40,9 @@ class Potential:
         homogeneous: moving all atoms together changes nothing, so that their total momentum is conserved.
         block: rows evaluated together on a CPU (the intermediates of a block should fit in the cache).
         uses_neighbors: whether the energy depends on the neighbour list; if not, it is right where a list overflows.
+        constants: names of parameters that a fit leaves as they are, patterns as in `fitting.Trainable.of`: what is
+            computed from data, constants of formulas, energies of atoms.
+        atomic_energies: name of the parameter (S,) eV, the energy an atom of each species adds, if there is one.
         pace: steps between updates of the parameters of a bias that learns during dynamics, 0 for what does not learn.
     """
 
@@ -48,6 +53,8 @@ class Potential:
     homogeneous: ClassVar[bool] = True
     block: ClassVar[int] = 64
     uses_neighbors: ClassVar[bool] = True
+    constants: ClassVar[tuple[str, ...]] = ()
+    atomic_energies: ClassVar[str] = ""
     pace: ClassVar[int] = 0
 
     @property
@@ -69,6 +76,21 @@ class Potential:
         It is so in all of them together: what a linear fit determines. `jaxmlp.merge` puts other values back.
         """
         return jax.tree.map(lambda _: None, params)
+
+    def shifted(self, params: Params, energies) -> Params:
+        """Return `params` with `energies` (S,) eV added to those of the atoms of each species.
+
+        Raises:
+            ValueError: the potential has no such parameters.
+        """
+        if not self.atomic_energies:
+            raise ValueError(f"{type(self).__name__} has no parameters for the energies of atoms.")
+        old = jnp.asarray(params[self.atomic_energies])
+        return params | {self.atomic_energies: old + jnp.asarray(energies, old.dtype)}
+
+    def adapted(self, params: Params, survey: "Survey") -> tuple["Potential", Params]:
+        """Return potential and starting parameters with what is computed from a training set before a fit."""
+        return self, params
 
     @property
     def conditions(self) -> tuple[str, ...]:

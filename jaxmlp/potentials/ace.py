@@ -100,6 +100,8 @@ class ACE(Potential):
     spline: float = 0.0
     _hash: int = field(init=False, repr=False, compare=False)
 
+    constants: ClassVar[tuple[str, ...]] = ("core", "E0")
+    atomic_energies: ClassVar[str] = "E0"
     block: ClassVar[int] = 4  # more products than descriptors: few rows fit the cache (Ta: 8.6 us/atom, 8 rows: 10.6)
 
     def __post_init__(self):

@@ -98,6 +98,8 @@ class Allegro(Potential):
     convention: str = "0.6.0"
 
     block: ClassVar[int] = 16
+    constants: ClassVar[tuple[str, ...]] = ("scale", "shift")
+    atomic_energies: ClassVar[str] = "shift"
 
     def __post_init__(self):
         check_species("Allegro", self.species)
@@ -231,6 +233,11 @@ class Allegro(Potential):
         half = self.embedding // 2
         own, theirs = params["center"][graph.species][:, None], params["neighbor"][graph.neighbor_species]
         return jnp.concatenate([own * b[..., :half], theirs * b[..., half:]], axis=-1)
+
+    def adapted(self, params: Params, survey) -> tuple["Allegro", Params]:
+        """Set the mean number of neighbours, and the scale of energies to the root mean square of the forces."""
+        adapted = replace(self, neighbors=(survey.mean_neighbors(self.cutoff),))
+        return adapted, params | {"scale": jnp.full_like(params["scale"], survey.force_rms)}
 
     def linear_parameters(self, params: Params) -> Params:
         """Return scale and shift."""

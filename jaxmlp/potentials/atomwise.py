@@ -1,7 +1,7 @@
 """What the networks of schnetpack have in common: radial functions of edges, and a network for an atom's energy."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,9 @@ class AtomwiseNetwork(MessagePassing):
     hidden: tuple[int, ...] = (64,)
     readout_activation: str = "silu"
     shared_interactions: bool = False
+
+    constants: ClassVar[tuple[str, ...]] = ("offset",)
+    atomic_energies: ClassVar[str] = "offset"
 
     def __post_init__(self):
         name = type(self).__name__

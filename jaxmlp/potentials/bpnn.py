@@ -117,6 +117,7 @@ class BPNN(Potential):
     conv_length: float = 1.0
 
     block: ClassVar[int] = 4
+    constants: ClassVar[tuple[str, ...]] = ("scaling", "atom_energy")
 
     def __post_init__(self):
         s = len(self.species)
@@ -193,6 +194,27 @@ class BPNN(Potential):
             for name in ("weights", "biases")
         }
         return only(params, ("atom_energy",)) | last
+
+    def shifted(self, params: Params, energies) -> Params:
+        """Return `params` with energies (S,) eV of atoms added."""
+        old = params["atom_energy"]
+        return params | {"atom_energy": old + jnp.asarray(energies, old.dtype) / self.energy_unit}
+
+    def adapted(self, params: Params, survey) -> tuple["BPNN", Params]:
+        """Set minima, maxima, means and deviations of the symmetry functions over the atoms of the data."""
+        G, species = survey.per_atom(replace(self, scaling="none"), params, "descriptors")
+        scaling = []
+        for t, (fs, old) in enumerate(zip(self.functions, params["scaling"], strict=True)):
+            g = G[species == t, : len(fs)]
+            if len(g) == 0:
+                scaling.append(old)
+                continue
+            low, high, sigma = g.min(axis=0), g.max(axis=0), g.std(axis=0)
+            apart = high > low  # a function that is constant, zero say, is not divided by its range
+            new = {"min": low, "max": np.where(apart, high, low + 1), "mean": g.mean(axis=0)}
+            new["sigma"] = np.where(apart, sigma, 1.0)
+            scaling.append({name: jnp.asarray(x, old[name].dtype) for name, x in new.items()})
+        return self, params | {"scaling": tuple(scaling)}
 
     def _values(self, graph: Graph) -> list[Array]:
         """The symmetry functions (n, K_t) of every element's list; what lists share is computed once."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,9 @@ class DeepPotential(Potential):
     closest: float = 0.0
     slots: int = 0
 
+    constants: ClassVar[tuple[str, ...]] = ("bias", "parts/*/davg", "parts/*/dstd", "fparam*", "aparam*")
+    atomic_energies: ClassVar[str] = "bias"
+
     def __post_init__(self):
         s = len(self.species)
         check_species("DeepPotential", self.species)
@@ -95,6 +99,10 @@ class DeepPotential(Potential):
     @property
     def shells(self) -> tuple[float, ...]:
         return tuple(sorted({part.cutoff for part in self.parts}))
+
+    def adapted(self, params: Params, survey) -> tuple["DeepPotential", Params]:
+        """Set means and deviations of the environment matrices, as `statistics` does."""
+        return self, statistics(self, params, list(survey.systems))
 
     @property
     def width(self) -> int:

@@ -77,6 +77,8 @@ class DimeNetPlusPlus(MessagePassing):
     single_constants: bool = False
 
     block: ClassVar[int] = 4
+    constants: ClassVar[tuple[str, ...]] = ("offset",)
+    atomic_energies: ClassVar[str] = "offset"
 
     def __post_init__(self):
         name = "DimeNetPlusPlus"

@@ -1,7 +1,7 @@
 """EGNN: messages made of distances, between atoms that the network itself displaces from layer to layer."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -136,6 +136,9 @@ class EGNN(MessagePassing):
     tanh: bool = False
     aggregation: str = "mean"
     residual: bool = True
+
+    constants: ClassVar[tuple[str, ...]] = ("offset",)
+    atomic_energies: ClassVar[str] = "offset"
 
     def __post_init__(self):
         check_species("EGNN", self.species)

@@ -22,6 +22,7 @@ from jaxmlp.potential import Params, Potential, only
 from jaxmlp.potentials.gap_sparse import sparse_points
 
 Descriptor = Distance2b | Angle3b | DistanceNb | SOAP | SOAPTurbo
+FIXED = ("cutoff", "sparse", "delta", "f0", "theta", "factor")  # of a process: what a fit of its weights takes as given
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class GAP(Potential):
     processes: tuple[GAPTerm, ...]
 
     block: ClassVar[int] = 64
+    constants: ClassVar[tuple[str, ...]] = ("e0", *(f"processes/*/{name}" for name in FIXED))
+    atomic_energies: ClassVar[str] = "e0"
 
     def __post_init__(self):
         check_species("GAP", self.species)

@@ -125,6 +125,8 @@ class MACE(MessagePassing):
     attention_mlp: tuple[int, ...] = (256, 256, 256)
 
     block: ClassVar[int] = 32
+    constants: ClassVar[tuple[str, ...]] = ("radial", "radii", "E0", "scale", "shift", "zbl")
+    atomic_energies: ClassVar[str] = "E0"
 
     def __post_init__(self):
         check_species("MACE", self.species)
@@ -423,6 +425,11 @@ class MACE(MessagePassing):
                     zeros = {"middle_bias": jnp.zeros(self.mlp, dtype), "bias": jnp.zeros((), dtype)}
                     layer["readout"] |= {"middle": normal(self.mlp, self.mlp)} | zeros
         return layer
+
+    def adapted(self, params, survey):
+        """Set the mean number of neighbours, and the scale of energies to the root mean square of the forces."""
+        adapted = replace(self, avg_num_neighbors=survey.mean_neighbors(self.cutoff))
+        return adapted, params | {"scale": jnp.asarray(survey.force_rms, params["scale"].dtype)}
 
     def linear_parameters(self, params):
         """E0, the shift and the last matrices of the readouts."""

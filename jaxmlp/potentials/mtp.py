@@ -54,6 +54,8 @@ class MTP(Potential):
     weight_scaling: int = 2
 
     block: ClassVar[int] = 32
+    constants: ClassVar[tuple[str, ...]] = ("scaling", "active_set", "active_inverse")
+    atomic_energies: ClassVar[str] = "species_coeffs"
 
     def __post_init__(self):
         check_species("MTP", self.species)

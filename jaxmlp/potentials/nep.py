@@ -65,6 +65,7 @@ class NEP(Potential):
     mixing: str = "auto"
 
     block: ClassVar[int] = 32  # 16 to 64 run equally fast
+    constants: ClassVar[tuple[str, ...]] = ("q_scaler", "temperature")
     kind: ClassVar[str] = ""  # what the suffix of the file's first word says
 
     def __post_init__(self):
@@ -136,6 +137,25 @@ class NEP(Potential):
         if self.zbl is not None and self.zbl.flexible:
             params["zbl"] = self.zbl.universal_start(s, dtype)
         return params
+
+    def shifted(self, params: Params, energies) -> Params:
+        """Return `params` with energies (S,) eV of atoms added: to b_t in version 5, else to b1 for one species."""
+        if self.version == 5:
+            return params | {"b_t": params["b_t"] - jnp.asarray(energies, params["b_t"].dtype)}
+        if len(self.species) > 1:
+            raise ValueError(
+                f"NEP of version {self.version} has one bias for all species, and no parameters for energies of atoms; "
+                "take version 5, or subtract the energies from the data."
+            )
+        return params | {"b1": params["b1"] - jnp.asarray(energies, params["b1"].dtype)[0]}
+
+    def adapted(self, params: Params, survey) -> tuple["NEP", Params]:
+        """Set q_scaler to the inverse of the range of every descriptor element over the atoms of the data."""
+        one = params | {"q_scaler": jnp.ones_like(params["q_scaler"])}
+        q, _ = survey.per_atom(self, one, "descriptors")
+        width = np.ptp(q, axis=0)
+        scaler = 1 / np.where(width > 0, width, 1.0)
+        return self, params | {"q_scaler": jnp.asarray(scaler, params["q_scaler"].dtype)}
 
     def site_energies(self, params: Params, graph: Graph) -> Array:
         """Return the energy of every atom, (n,) eV."""

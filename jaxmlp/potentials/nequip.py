@@ -86,6 +86,8 @@ class NequIP(MessagePassing):
     convention: str = "0.6.0"
 
     block: ClassVar[int] = 16
+    constants: ClassVar[tuple[str, ...]] = ("scale", "shift")
+    atomic_energies: ClassVar[str] = "shift"
 
     def __post_init__(self):
         check_species("NequIP", self.species)
@@ -212,6 +214,11 @@ class NequIP(MessagePassing):
         if self.zbl is not None:
             e = e + repulsion(graph, self.species, r, x, self.zbl, self.zbl_envelope)
         return e
+
+    def adapted(self, params: Params, survey) -> tuple["NequIP", Params]:
+        """Set the mean number of neighbours, and the scale of energies to the root mean square of the forces."""
+        adapted = replace(self, neighbors=(survey.mean_neighbors(self.cutoff),))
+        return adapted, params | {"scale": jnp.full_like(params["scale"], survey.force_rms)}
 
     def linear_parameters(self, params: Params) -> Params:
         """Return scale and shift."""

@@ -77,6 +77,8 @@ class SNAP(Potential):
     densities: tuple[int, ...] = ()
 
     block: ClassVar[int] = 16
+    constants: ClassVar[tuple[str, ...]] = ("weight",)
+    atomic_energies: ClassVar[str] = "constant"
 
     def __post_init__(self):
         s = len(self.species)

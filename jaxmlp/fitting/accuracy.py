@@ -1,0 +1,145 @@
+"""Predictions for a data set, and their errors: of all, by kind of configuration and by element."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmlp.evaluate import DEFAULT, Execution
+from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.predictions import predict
+from jaxmlp.fitting.structure import Structure
+from jaxmlp.potential import Params, Potential
+
+
+class Predictions(NamedTuple):
+    """Energies (n,) eV, and of each structure its forces (N, 3) eV/Å and virial (3, 3) eV, if they were asked for."""
+
+    energy: np.ndarray
+    forces: list[np.ndarray] | None
+    virial: list[np.ndarray] | None
+
+
+class Error(NamedTuple):
+    """Mean absolute and root mean square error of `count` numbers."""
+
+    mae: float
+    rmse: float
+    count: int
+
+
+class Accuracy(NamedTuple):
+    """Errors of some structures; None where there are no labels.
+
+    Args:
+        energy: eV/atom.
+        forces: eV/Å, of components.
+        virial: eV/atom, of the nine components.
+        stress: eV/Å^3, of the nine components, for systems that have a volume.
+    """
+
+    energy: Error | None
+    forces: Error | None
+    virial: Error | None
+    stress: Error | None
+
+
+def predict_structures(
+    potential: Potential,
+    params: Params,
+    structures: Sequence[Structure],
+    *,
+    forces: bool = True,
+    virial: bool = False,
+    batch_size: int = 8,
+    execution: Execution = DEFAULT,
+) -> Predictions:
+    """Return what a potential says of many structures, in the precision of `params`.
+
+    Energies of atoms (`Potential.atomic_energies`) are added in double precision, so that large ones cost no digits.
+
+    Raises:
+        ValueError: elements that the potential lacks.
+    """
+    dtype = np.result_type(*(x for x in jax.tree.leaves(params) if np.issubdtype(np.result_type(x), np.floating)))
+    bare, atoms = without_atoms(potential, params)
+    loader = Loader(structures, potential, batch_size, dtype=dtype, kinds=())
+    run = jax.jit(lambda p, b: predict(potential, p, b, forces=forces, virial=virial, execution=execution))
+    energies = np.zeros(len(structures))
+    F: list = [None] * len(structures)
+    W: list = [None] * len(structures)
+    for batch in loader.epoch():
+        out = jax.device_get(run(bare, batch))
+        ids = np.asarray(batch.ids)
+        structure = np.asarray(batch.structure)
+        for k, i in enumerate(ids[ids >= 0]):
+            energies[i] = float(out.energy[k]) + atoms[loader.hoods[i].species].sum()
+            if forces:
+                F[i] = out.forces[structure == k]
+            if virial:
+                W[i] = out.virial[k]
+    return Predictions(energies, F if forces else None, W if virial else None)
+
+
+def without_atoms(potential: Potential, params: Params) -> tuple[Params, np.ndarray]:
+    """Return `params` less the energies of atoms, where the potential has them as they are, and these, (S,) eV."""
+    none = np.zeros(len(potential.species))
+    name = potential.atomic_energies
+    if not name or not isinstance(params, dict):
+        return params, none
+    atoms = np.asarray(params[name], float)
+    return params | {name: jax.numpy.zeros_like(params[name])}, atoms
+
+
+def accuracy(structures: Sequence[Structure], predictions: Predictions) -> Accuracy:
+    """Return the errors of predictions for structures; every structure, whatever its weight, counts alike."""
+
+    def known(name, values, divide=None):
+        pairs = [(s, v) for s, v in zip(structures, values or ()) if getattr(s, name) is not None]
+        if not pairs:
+            return None
+        d = [np.ravel((v - getattr(s, name)) / (divide(s) if divide else 1)) for s, v in pairs]
+        return _error(np.concatenate(d))
+
+    stressed = [(s, v) for s, v in zip(structures, predictions.virial or ()) if s.virial is not None and _volume(s)]
+    stress = [np.ravel((v - s.virial) / _volume(s)) for s, v in stressed]
+    return Accuracy(
+        known("energy", predictions.energy.tolist(), len), known("forces", predictions.forces),
+        known("virial", predictions.virial, len), _error(np.concatenate(stress)) if stress else None,
+    )  # fmt: skip
+
+
+def by_group(structures: Sequence[Structure], predictions: Predictions) -> dict[str, Accuracy]:
+    """Return the errors of every group of structures, the largest first."""
+    groups: dict[str, list[int]] = {}
+    for k, s in enumerate(structures):
+        groups.setdefault(s.group, []).append(k)
+    pick = lambda x, chosen: None if x is None else [x[k] for k in chosen]
+    return {
+        name: accuracy(
+            pick(structures, chosen),
+            Predictions(predictions.energy[chosen], pick(predictions.forces, chosen), pick(predictions.virial, chosen)),
+        )
+        for name, chosen in sorted(groups.items(), key=lambda item: -len(item[1]))
+    }
+
+
+def by_element(structures: Sequence[Structure], predictions: Predictions) -> dict[str, Error]:
+    """Return the errors of the forces on the atoms of every element, eV/Å."""
+    from ase.data import chemical_symbols
+
+    found: dict[int, list[np.ndarray]] = {}
+    for s, F in zip(structures, predictions.forces or ()):
+        if s.forces is not None:
+            for z in np.unique(s.system.numbers):
+                found.setdefault(int(z), []).append((F - s.forces)[s.system.numbers == z].ravel())
+    return {chemical_symbols[z]: _error(np.concatenate(d)) for z, d in sorted(found.items())}
+
+
+def _error(d: np.ndarray) -> Error:
+    return Error(float(np.mean(np.abs(d))), float(np.sqrt(np.mean(d**2))), len(d))
+
+
+def _volume(s: Structure) -> float:
+    return s.system.volume if s.system.box is not None and all(s.system.pbc) else 0.0

@@ -1,0 +1,188 @@
+"""What `jaxmlp.fit` and `jaxmlp fit config.yaml` are told, checked word by word before anything runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from jaxmlp.fitting.families import FAMILIES, similar
+from jaxmlp.fitting.linear import SOLVERS
+from jaxmlp.fitting.loss import Loss, prefactor, staged
+from jaxmlp.fitting.optimizers import optimizer as build_optimizer
+from jaxmlp.fitting.optimizers import schedule
+
+METHODS = ("gradient", "linear", "lbfgs")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where structures come from.
+
+    Args:
+        train, validation, test: files or folders, see `fitting.read_structures`; a list for several. `validation` may
+            be a fraction or a number of the training structures instead.
+        read: options of `read_structures`: format, names of labels, units, type_map.
+        energies: "fit" (least squares over the training set), "none", or a mapping from symbols to eV of an isolated
+            atom.
+        check: look for wrong labels before training; errors stop the fit.
+        limit: at most as many training structures, chosen at random.
+    """
+
+    train: Any = None
+    validation: Any = None
+    test: Any = None
+    read: Mapping[str, Any] = field(default_factory=dict)
+    energies: Any = "fit"
+    check: bool = True
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """A fit.
+
+    Args:
+        data: see `Data`.
+        potential: {"family": name, **options of that family}, {"file": a potential to go on with}, and in both
+            "base": a file whose energies are subtracted, and to which the fit is the correction.
+        method: "gradient"; "linear", for parameters in which the energy is linear; "lbfgs", all data in every step.
+        loss: see `Loss`; a weight may be {"start": a, "end": b} (with the learning rate) or {"values": [...],
+            "epochs": [...]}.
+        optimizer: see `optimizers.optimizer`.
+        linear: solver, weights, strength of `fit_linear`.
+        epochs, batch_size, ema, patience: of `train`, or steps for lbfgs.
+        train, freeze, low_rank, rank: which parameters change, see `Trainable.of`.
+        members, bootstrap: of a committee.
+        precision: "float32" or "float64".
+        devices: over which batches are sharded.
+        seed: of everything that is drawn.
+        output: folder for the potential, logs, figures and the report; None keeps nothing.
+        resume: go on with a run that the folder holds.
+        checkpoint_every: epochs.
+    """
+
+    data: Data = Data()
+    potential: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "gradient"
+    loss: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    linear: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 100
+    batch_size: int = 8
+    ema: float = 0.0
+    patience: int | None = None
+    train: tuple[str, ...] = ("*",)
+    freeze: tuple[str, ...] = ()
+    low_rank: tuple[str, ...] = ()
+    rank: int = 4
+    members: int = 1
+    bootstrap: bool = False
+    precision: str | None = None
+    devices: int = 1
+    seed: int = 0
+    output: str | None = None
+    resume: bool = True
+    checkpoint_every: int = 10
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ValueError(f"method: {self.method!r} is none{similar(self.method, METHODS)}; take {METHODS}.")
+        if self.precision not in (None, "float32", "float64"):
+            raise ValueError(f"precision must be float32 or float64; got {self.precision!r}.")
+        family, file = self.potential.get("family"), self.potential.get("file")
+        if (family is None) == (file is None):
+            raise ValueError(f"potential needs either a family ({', '.join(FAMILIES)}) or a file.")
+        solver = self.linear.get("solver", "bayesian")
+        if solver not in SOLVERS:
+            raise ValueError(f"linear: no solver is named {solver!r}{similar(solver, SOLVERS)}; there are {SOLVERS}.")
+        if self.members > 1 and self.method != "gradient":
+            raise ValueError("members: committees are trained by gradients; draws of a linear fit make one too.")
+
+    @property
+    def dtype(self) -> str:
+        """Double precision for linear fits and full-batch steps, single for gradients, unless told otherwise."""
+        return self.precision or ("float32" if self.method == "gradient" else "float64")
+
+    def build_loss(self, steps_per_epoch: int) -> Loss:
+        """The loss, with weights that are functions of the step made."""
+        settings = dict(self.loss)
+        known = [f.name for f in fields(Loss)]
+        for name in settings:
+            if name not in known:
+                raise ValueError(f"loss has no option {name!r}{similar(name, known)}; it has {', '.join(known)}.")
+        rate = schedule(self.optimizer.get("learning_rate", 1e-3), steps_per_epoch * self.epochs)
+        for name, value in settings.items():
+            if not isinstance(value, Mapping):
+                continue
+            if set(value) == {"start", "end"}:
+                if not callable(rate):
+                    raise ValueError(f"loss: {name} follows the learning rate, which is constant; give it a schedule.")
+                settings[name] = prefactor(float(value["start"]), float(value["end"]), rate)
+            elif set(value) == {"values", "epochs"}:
+                at = tuple(steps_per_epoch * int(e) for e in value["epochs"])
+                settings[name] = staged(*map(float, value["values"]), at=at)
+            else:
+                raise ValueError(f"loss: {name} is a number, start and end, or values and epochs; got {dict(value)}.")
+        return Loss(**settings)
+
+    def build_optimizer(self, steps_per_epoch: int):
+        """The optax chain."""
+        return build_optimizer(**dict(self.optimizer), steps=steps_per_epoch * self.epochs)
+
+
+def read_config(config: Mapping[str, Any] | str | PathLike | Config, **changes: Any) -> Config:
+    """Return a `Config` from a mapping or a YAML file; relative paths in a file start from its folder.
+
+    Args:
+        changes: fields that replace those of the file.
+
+    Raises:
+        ValueError: words that are not known, or no mapping.
+        FileNotFoundError: there is no such file.
+    """
+    if isinstance(config, Config):
+        return replace(config, **changes)
+    here = None
+    if not isinstance(config, Mapping):
+        import yaml
+
+        path = Path(config)
+        here = path.parent
+        try:
+            config = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(config, Mapping):
+            raise ValueError(f"{path} must hold a mapping: data, potential, method ...; see jaxmlp fit --help.")
+    settings = dict(config) | {k: v for k, v in changes.items() if v is not None}
+    data = settings.pop("data", {})
+    data = data if isinstance(data, Data) else _record(Data, data, "data")
+    if here is not None:
+        data = replace(data, **{n: _placed(getattr(data, n), here) for n in ("train", "validation", "test")})
+        for name in ("file", "base"):
+            if name in settings.get("potential", {}):
+                settings["potential"] = dict(settings["potential"]) | {name: _placed(settings["potential"][name], here)}
+    for name in ("train", "freeze", "low_rank"):
+        if name in settings:
+            value = settings[name]
+            settings[name] = (value,) if isinstance(value, str) else tuple(value)
+    return _record(Config, settings | {"data": data}, "the configuration")
+
+
+def _record(cls, settings, where: str):
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{where} must be a mapping; got {settings!r}.")
+    known = [f.name for f in fields(cls)]
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"{where} has no option {name!r}{similar(str(name), known)}; it has {', '.join(known)}.")
+    return cls(**settings)
+
+
+def _placed(value, here: Path):
+    if isinstance(value, str):
+        return str(here / value)
+    if isinstance(value, list | tuple):
+        return [_placed(v, here) for v in value]
+    return value

@@ -1,0 +1,91 @@
+"""Potentials to be fitted, by the names of their families."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from jaxmlp.potential import Potential
+
+FAMILIES = {
+    "nep": "jaxmlp.fitting.families:nep",
+    "mtp": "jaxmlp.potentials.mtp:MTP",
+    "snap": "jaxmlp.potentials.snap:SNAP",
+    "ace": "jaxmlp.potentials.ace_functions:ace",
+    "gap": "jaxmlp.potentials.gap:gap",
+    "bpnn": "jaxmlp.potentials.bpnn:bpnn",
+    "dp": "jaxmlp.potentials.deepmd:deep_potential",
+    "schnet": "jaxmlp.potentials.schnet:SchNet",
+    "painn": "jaxmlp.potentials.painn:PaiNN",
+    "dimenet": "jaxmlp.potentials.dimenet:DimeNetPlusPlus",
+    "egnn": "jaxmlp.potentials.egnn:EGNN",
+    "nequip": "jaxmlp.potentials.nequip:NequIP",
+    "allegro": "jaxmlp.potentials.allegro:Allegro",
+    "mace": "jaxmlp.potentials.mace:MACE",
+}
+
+
+def build(family: str, species: tuple[int, ...], **options: Any) -> Potential:
+    """Return a potential of a family for some species, to be fitted.
+
+    Args:
+        family: a name of `FAMILIES`, in any case.
+        species: atomic numbers.
+        options: arguments of the class or function of that name, lists for tuples.
+
+    Raises:
+        ValueError: an unknown family or option.
+    """
+    name = family.lower()
+    if name not in FAMILIES:
+        raise ValueError(f"no family is named {family!r}{similar(name, FAMILIES)}; there are {', '.join(FAMILIES)}.")
+    module, _, attribute = FAMILIES[name].partition(":")
+    make = getattr(importlib.import_module(module), attribute)
+    known = [p for p in inspect.signature(make).parameters if p != "species"]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{family} has no option {option!r}{similar(option, known)}; it has {', '.join(known)}.")
+    return make(species, **{k: hashable(v) for k, v in options.items()})
+
+
+def nep(
+    species: tuple[int, ...],
+    cutoff: float | tuple[float, float] = (8.0, 4.0),
+    n_max: tuple[int, int] = (4, 4),
+    basis_size: tuple[int, int] = (8, 8),
+    l_max: tuple[int, ...] = (4, 2, 0),
+    neurons: int = 30,
+    version: int = 4,
+):
+    """Return a NEP with the words and defaults of GPUMD's nep.in.
+
+    Args:
+        cutoff: radial and angular, Å; one number for both.
+        n_max, basis_size: radial and angular.
+        l_max: of the three-body terms; then 2 for the four-body term, and 1 for the five-body term.
+    """
+    from jaxmlp.potentials.nep import NEP
+
+    radial, angular = cutoff if isinstance(cutoff, tuple) else (cutoff, cutoff)
+    s = len(species)
+    l_three, l_four, l_five = (*l_max, 0, 0)[:3]
+    if l_four not in (0, 2) or l_five not in (0, 1):
+        raise ValueError(f"nep: l_max is (three-body, 0 or 2, 0 or 1); got {l_max}.")
+    extra = ("222",) * (l_four == 2) + ("1111",) * (l_five == 1)
+    return NEP(species, (radial,) * s, (angular,) * s, n_max, basis_size, l_three, extra, neurons, version)
+
+
+def hashable(value: Any) -> Any:
+    """Return lists as tuples, and symbols of elements as they are."""
+    if isinstance(value, list | tuple):
+        return tuple(hashable(x) for x in value)
+    if isinstance(value, Mapping):
+        raise ValueError(f"a mapping is no value of an option; got {dict(value)}.")
+    return value
+
+
+def similar(word: str, known) -> str:
+    """ ", did you mean ...?" where a known word is near, else nothing."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f", did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,269 @@
+"""From a configuration to a fitted potential, its errors and its files."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmlp.combinators import Committee
+from jaxmlp.fitting.accuracy import Accuracy, Predictions, accuracy, predict_structures, without_atoms
+from jaxmlp.fitting.checks import Finding, check_structures, raise_errors
+from jaxmlp.fitting.config import Config, read_config
+from jaxmlp.fitting.families import build
+from jaxmlp.fitting.full_batch import train_lbfgs
+from jaxmlp.fitting.labels import atomic_number
+from jaxmlp.fitting.linear import fit_linear
+from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.readers import read_structures
+from jaxmlp.fitting.reference_energies import fit_reference_energies
+from jaxmlp.fitting.splits import split
+from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.survey import Survey
+from jaxmlp.fitting.teacher import subtract
+from jaxmlp.fitting.train import Row, train
+from jaxmlp.fitting.trainable import Trainable
+from jaxmlp.potential import Params, Potential
+
+MODEL = "potential.safetensors"
+
+
+class Part(NamedTuple):
+    """A set of structures with predictions and errors."""
+
+    structures: list[Structure]
+    predictions: Predictions
+    accuracy: Accuracy
+
+
+class Fit(NamedTuple):
+    """What a fit gives; unpacks as (potential, params, ...).
+
+    Args:
+        potential, params: with the energies of atoms in them, of the best epoch; a `Committee` of members.
+        history: one row an epoch.
+        parts: "train", "validation" and "test", those there are.
+        findings: of the check of the data.
+        seconds: for everything but reading the data.
+        output: folder of the files, or None.
+    """
+
+    potential: Potential
+    params: Params
+    history: list[Row]
+    parts: dict[str, Part]
+    findings: list[Finding]
+    seconds: float
+    output: Path | None
+
+
+def fit(
+    config: Mapping[str, Any] | str | PathLike | Config,
+    *,
+    train: Sequence[Structure] | None = None,
+    validation: Sequence[Structure] | None = None,
+    test: Sequence[Structure] | None = None,
+    start: tuple[Potential, Params] | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+    **changes: Any,
+) -> Fit:
+    """Fit a potential to labelled structures as a configuration says.
+
+    >>> fitted = jm.fit({"data": {"train": "train.xyz"}, "potential": {"family": "nep"}, "epochs": 200})
+    >>> energy = jm.energy_fn(fitted.potential, system)
+
+    Args:
+        config: a mapping, the path of a YAML file, or a `Config`: see there for all words.
+        train, validation, test: structures in memory, in place of files.
+        start: potential and parameters to go on with, in place of {"family": ...} or {"file": ...}.
+        on_epoch: called with the row of every epoch.
+        changes: fields of the configuration that replace those of `config`.
+
+    Raises:
+        ValueError: what is wrong with the configuration or with the data, by structure.
+        TrainingFailed: the training diverged, and where.
+    """
+    if start is not None and isinstance(config, Mapping) and "potential" not in config:
+        config = dict(config) | {"potential": {"file": "(given)"}}
+    settings = read_config(config, **changes)
+    sets, findings = _data(settings, {"train": train, "validation": validation, "test": test})
+    begin = time.perf_counter()
+    base = None
+    if "base" in settings.potential:
+        from jaxmlp.formats.detect import load
+
+        base = load(settings.potential["base"])
+    learned = {n: subtract(s, *base) for n, s in sets.items()} if base is not None else sets
+    dtype = jnp.dtype(settings.dtype)
+    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+        raise ValueError(
+            "precision float64 needs jax.config.update('jax_enable_x64', True) at the start of the program."
+        )
+    potential, params, energies = _start(settings, learned["train"], start, dtype)
+    output = None if settings.output is None else Path(settings.output)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    params, history = _fitted(settings, potential, params, learned, energies, output, on_epoch)
+    potential, params = _finished(settings, potential, params, energies, base)
+    parts = {}
+    for name, structures in sets.items():
+        virial = any(s.virial is not None for s in structures)
+        forces = any(s.forces is not None for s in structures)
+        found = predict_structures(potential, params, structures, forces=forces, virial=virial)
+        parts[name] = Part(list(structures), found, accuracy(structures, found))
+    result = Fit(potential, params, history, parts, findings, time.perf_counter() - begin, output)
+    if output is not None:
+        write(result, settings)
+    return result
+
+
+def _data(settings: Config, given: dict) -> tuple[dict[str, list[Structure]], list[Finding]]:
+    """The sets of structures, checked."""
+    sets: dict[str, list[Structure]] = {}
+    for name in ("train", "validation", "test"):
+        source = getattr(settings.data, name)
+        if given[name] is not None:
+            sets[name] = list(given[name])
+        elif isinstance(source, str | PathLike):
+            sets[name] = read_structures(source, **settings.data.read)
+        elif isinstance(source, list | tuple):
+            sets[name] = [s for path in source for s in read_structures(path, **settings.data.read)]
+    if not sets.get("train"):
+        raise ValueError("data: train names no structures: give a file, a folder, or fit(..., train=structures).")
+    if settings.data.limit is not None:
+        sets["train"] = split(sets["train"], [min(settings.data.limit, len(sets["train"]))], seed=settings.seed)[0]
+    part = settings.data.validation
+    if "validation" not in sets and part is not None and not isinstance(part, bool):
+        n = len(sets["train"])
+        count = round(part * n) if isinstance(part, float) else int(part)
+        if not 0 <= count < n:
+            raise ValueError(f"data: validation takes {part} of {n} structures: leave some to train on.")
+        if count:
+            sets["train"], sets["validation"] = split(sets["train"], [n - count, count], seed=settings.seed)
+    findings: list[Finding] = []
+    if settings.data.check:
+        for structures in sets.values():
+            found = check_structures(structures)
+            raise_errors(found)
+            findings += found
+    order = [n for n in ("train", "validation", "test") if n in sets]
+    return {n: sets[n] for n in order}, findings
+
+
+def _start(settings: Config, structures, start, dtype):
+    """Potential and parameters to start from, without energies of atoms, and these, (S,) eV."""
+    cast = lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x)
+    file = settings.potential.get("file")
+    if start is not None or file is not None:
+        if start is None:
+            from jaxmlp.formats.detect import load
+
+            start = load(file)
+        potential, params = start
+        bare, atoms = without_atoms(potential, params)
+        return potential, jax.tree.map(cast, bare), atoms
+    options = {k: v for k, v in settings.potential.items() if k not in ("family", "base", "species")}
+    named = settings.potential.get("species")
+    species = {z for s in structures for z in s.system.species} if named is None else {atomic_number(z) for z in named}
+    potential = build(settings.potential["family"], tuple(sorted(species)), **options)
+    energies = _energies(settings, structures, potential.species)
+    params = jax.tree.map(cast, potential.init(jax.random.key(settings.seed), dtype))
+    try:
+        potential.shifted(params, energies)
+    except ValueError:
+        if len(set(energies)) > 1 or settings.data.energies != "fit":
+            energies = np.zeros(len(energies))
+            if settings.data.energies not in ("fit", "none"):
+                raise
+    potential, params = potential.adapted(params, Survey(structures))
+    return potential, params, energies
+
+
+def _energies(settings: Config, structures, species) -> np.ndarray:
+    wanted = settings.data.energies
+    if wanted == "none" or not any(s.energy is not None for s in structures):
+        return np.zeros(len(species))
+    given = wanted if isinstance(wanted, Mapping) else None
+    if given is None and wanted != "fit":
+        raise ValueError(f"data: energies is fit, none, or a mapping from symbols to eV; got {wanted!r}.")
+    found = fit_reference_energies(structures, species, isolated_atoms=given)
+    return np.array([found[z] for z in species])
+
+
+def _fitted(settings: Config, potential, params, sets, energies, output, on_epoch) -> tuple[Params, list[Row]]:
+    """The fitted parameters, of members along a first axis if there are several, and the history."""
+    trainable = Trainable.of(
+        potential, params, train=settings.train, freeze=settings.freeze, low_rank=settings.low_rank, rank=settings.rank
+    )
+    structures = sets["train"]
+    common: dict[str, Any] = {"energies": energies}
+    if settings.method == "linear":
+        known = {"solver", "weights", "strength"}
+        for name in settings.linear:
+            if name not in known:
+                raise ValueError(f"linear has no option {name!r}; it has {', '.join(sorted(known))}.")
+        found = fit_linear(potential, params, structures, **common, **settings.linear, fit_energies=True)
+        return found.params, []
+    if settings.method == "lbfgs":
+        loss = settings.build_loss(1)
+        got = train_lbfgs(
+            potential, params, structures, loss=loss, steps=settings.epochs, batch_size=settings.batch_size,
+            trainable=trainable, on_epoch=on_epoch, **common,
+        )  # fmt: skip
+        return got.params, got.history
+    per_epoch = -(-len(Loader(structures, potential, settings.batch_size).plan(None)) // settings.devices)
+    starts = None
+    if settings.members > 1 and "family" in settings.potential and not any(trainable.low_rank):
+        dtype = jnp.dtype(settings.dtype)
+        starts = lambda key: merged(trainable.chosen, potential.init(key, dtype), params)
+    got = train(
+        potential, params, structures, sets.get("validation", ()), loss=settings.build_loss(per_epoch),
+        optimizer=settings.build_optimizer(per_epoch), epochs=settings.epochs, batch_size=settings.batch_size,
+        seed=settings.seed, ema=settings.ema, patience=settings.patience, trainable=trainable,
+        members=settings.members, bootstrap=settings.bootstrap, starts=starts, devices=settings.devices,
+        checkpoint=None if output is None else output / "checkpoints", checkpoint_every=settings.checkpoint_every,
+        on_epoch=on_epoch, **common,
+    )  # fmt: skip
+    return got.params, got.history
+
+
+def merged(chosen: tuple[bool, ...], drawn: Params, params: Params) -> Params:
+    """Return `params` with the chosen arrays of others."""
+    leaves, tree = jax.tree.flatten(params)
+    others = jax.tree.leaves(drawn)
+    return tree.unflatten([new if c else old for c, new, old in zip(chosen, others, leaves, strict=True)])
+
+
+def _finished(settings: Config, potential, params, energies, base) -> tuple[Potential, Params]:
+    """Potential and parameters as users want them: in the widest precision, with the energies of atoms in them, members
+    as a committee, the base added."""
+    widest = jnp.result_type(float)
+    cast = lambda x: x.astype(widest) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    def ready(p):
+        p = jax.tree.map(cast, p)
+        return potential.shifted(p, energies) if np.any(energies) else p
+
+    if settings.members > 1:
+        members = [ready(jax.tree.map(lambda x, k=k: x[k], params)) for k in range(settings.members)]
+        potential, params = Committee.of(potential, len(members)), Committee.stack(members)
+    else:
+        params = ready(params)
+    return (potential, params) if base is None else (base[0] + potential, (base[1], params))
+
+
+def write(result: Fit, settings: Config) -> None:
+    """Write potential, configuration, history, figures and report into the folder of the fit."""
+    from jaxmlp.fitting.report import write_report
+    from jaxmlp.formats.detect import save
+
+    folder = result.output
+    assert folder is not None
+    save(folder / MODEL, result.potential, result.params)
+    (folder / "history.json").write_text(json.dumps(result.history, indent=1))
+    write_report(folder, result.history, {n: (p.structures, p.predictions) for n, p in result.parts.items()})

@@ -1,0 +1,222 @@
+"""Linear fits: parameters in which a potential's energy is linear, determined by least squares over all labels."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from jaxmlp.evaluate import Execution
+from jaxmlp.fitting.batches import Batch
+from jaxmlp.fitting.bayesian_regression import ard, bayesian_ridge
+from jaxmlp.fitting.linear_solvers import LinearFit, least_squares, ridge
+from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.predictions import check, plain
+from jaxmlp.fitting.ridge_choice import choose_ridge
+from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.tall_qr import TallQR, add_rows, combine, no_rows
+from jaxmlp.fitting.trainable import matches, names
+from jaxmlp.potential import Params, Potential, merge
+
+SOLVERS = ("bayesian", "ard", "ridge", "least-squares")
+KINDS = ("energy", "forces", "virial")
+SIGNIFICANCE = 3.0  # standard deviations that a parameter is worth; at 1 a third of those without meaning stay
+SMALL_BLOCKS = Execution(block=4)  # columns multiply what a block keeps; more rows leave the cache (3 times slower)
+
+
+class Rows(NamedTuple):
+    """Rows of the design matrix of one batch: A (n, p), y (n,) and weights (n,), by kind of label.
+
+    The weights make energies and virials those of an atom, and hold the weights of the structures.
+    """
+
+    energy: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    forces: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    virial: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+
+class LinearResult(NamedTuple):
+    """What a linear fit gives.
+
+    Args:
+        params: of the potential, with the new coefficients.
+        fit: coefficients, their uncertainty and the evidence.
+        factors: of the rows by kind, unscaled: other weights need no new rows.
+        coefficients: puts coefficients (p,) into `params`; draws of `fit.sample` make a committee.
+    """
+
+    params: Params
+    fit: LinearFit
+    factors: dict[str, TallQR]
+    coefficients: object
+
+
+def split_linear(potential: Potential, params: Params, energies: bool = False):
+    """Return the linear parameters as a vector (p,), and the function that puts such a vector into `params`.
+
+    Args:
+        energies: whether the energies of atoms are among them; constants of the family never are.
+
+    Raises:
+        ValueError: the energy is not linear in any parameter.
+    """
+    part = potential.linear_parameters(params)
+    leaves, tree = jax.tree.flatten(part, is_leaf=lambda x: x is None)
+    labels = names(jax.tree.map(lambda x: 0 if x is None else x, part, is_leaf=lambda x: x is None))
+    own = (potential.atomic_energies,) if potential.atomic_energies else ()
+    kept = []
+    for name, x in zip(labels, leaves, strict=True):
+        fixed = matches(name, potential.constants) or matches(name, own)
+        kept.append(x if x is not None and (not fixed or (energies and matches(name, own))) else None)
+    if all(x is None for x in kept):
+        raise ValueError(f"the energy of {type(potential).__name__} is linear in none of its parameters.")
+    part = tree.unflatten(kept)
+    flat, unravel = ravel_pytree(part)
+    return flat, lambda c: merge(unravel(c), params)
+
+
+def design_rows(
+    potential: Potential,
+    params: Params,
+    structures: Sequence[Structure],
+    *,
+    kinds: tuple[str, ...] = KINDS,
+    energies: np.ndarray | None = None,
+    fit_energies: bool = False,
+    batch_size: int = 4,
+    chunk: int = 8,
+    execution: Execution = SMALL_BLOCKS,
+) -> Iterator[Rows]:
+    """Yield the rows of all structures, batch by batch: labels less what the fixed parameters give.
+
+    A column is the derivative of energies, forces and virials along one linear parameter: a forward derivative of the
+    backward pass, of `chunk` columns at once under `vmap`, so that what does not depend on them is computed once.
+
+    Args:
+        kinds: of labels.
+        energies: (S,) eV of atoms, subtracted from the data.
+        fit_energies: the energies of atoms are columns too.
+    """
+    c0, put = split_linear(potential, params, fit_energies)
+    zero = put(jnp.zeros_like(c0))
+    loader = Loader(structures, potential, batch_size, dtype=c0.dtype, energies=energies)
+    kinds = loader.kinds = tuple(k for k in kinds if k in loader.kinds)
+    virial = "virial" in kinds
+
+    @jax.jit
+    def work(params, batch: Batch, starts):
+        def predict(c):
+            out = plain(potential, put_into(params, c), batch, virial=virial, execution=execution)
+            return out if "forces" in kinds else out._replace(forces=None)
+
+        put_into = lambda params, c: merge_linear(potential, params, c, fit_energies)
+        origin = jnp.zeros_like(c0)
+        along = lambda k: jax.jvp(predict, (origin,), (jax.nn.one_hot(k, len(c0), dtype=c0.dtype),))[
+            1
+        ]  # zero from p on
+        return predict(origin), jax.lax.map(lambda first: jax.vmap(along)(first + jnp.arange(chunk)), starts)
+
+    starts = jnp.arange(0, len(c0), chunk)
+    for batch in loader.epoch():
+        base, columns = jax.device_get(work(zero, batch, starts))
+        columns = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(c0)], columns)
+        yield _rows(jax.device_get(batch), base, columns, kinds)
+
+
+def merge_linear(potential: Potential, params: Params, c: Array, energies: bool = False) -> Params:
+    """Return `params` with the vector of linear parameters c (p,)."""
+    return split_linear(potential, params, energies)[1](c)
+
+
+def _rows(batch: Batch, base, columns, kinds) -> Rows:
+    real, n = batch.species >= 0, batch.counts
+    out = {}
+    for kind in kinds:
+        weight = batch.weights[kind]
+        if kind == "forces":
+            keep = real & (np.append(weight, 0)[batch.structure] > 0)
+            A, b = columns.forces[:, keep], base.forces[keep]
+            y = batch.labels["forces"][keep] - b
+            w = np.repeat(np.sqrt(np.append(weight, 0)[batch.structure][keep]), 3)
+        else:
+            keep = weight > 0
+            A, b = getattr(columns, kind)[:, keep], getattr(base, kind)[keep]
+            y = batch.labels[kind][keep] - b
+            w = np.repeat(np.sqrt(weight[keep]) / n[keep], 1 if kind == "energy" else 9)
+        out[kind] = (A.reshape(len(A), -1).T, y.ravel(), w)
+    return Rows(**out)
+
+
+def fit_linear(
+    potential: Potential,
+    params: Params,
+    structures: Sequence[Structure],
+    *,
+    weights: dict[str, float] | None = None,
+    solver: str = "bayesian",
+    strength: float | None = None,
+    prior: np.ndarray | None = None,
+    energies: np.ndarray | None = None,
+    fit_energies: bool = False,
+    batch_size: int = 4,
+    execution: Execution = SMALL_BLOCKS,
+) -> LinearResult:
+    """Determine the parameters in which the energy is linear, all others fixed, from energies, forces and virials.
+
+    Args:
+        params: the fixed parameters, and the constants of the family; double precision is wise.
+        weights: by kind, of errors of the energy per atom (eV), of forces (eV/Å) and of virials per atom (eV), squared
+            in the sum; None: with "bayesian" and "ard" the noise of every kind is learned, else 1, 1 and 1.
+        solver: "bayesian", ridge regression of the largest evidence; "ard", with a strength for each parameter, which
+            prunes those that do not matter; "ridge"; "least-squares", of minimum norm.
+        strength: of the ridge; None: that of the largest evidence.
+        prior: (p,) factors of the parameters in the ridge's norm, a smoothness prior; the columns are normalised
+            first, so that units do not matter.
+        energies: (S,) eV of atoms, subtracted from the data; the caller adds them to the result (`Potential.shifted`).
+        fit_energies: fit the energies of atoms too (what is left of them).
+
+    Raises:
+        ValueError: a potential that is not linear, no labels, an unknown solver.
+    """
+    check(potential)
+    if solver not in SOLVERS:
+        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {solver!r}.")
+    c0, put = split_linear(potential, params, fit_energies)
+    kinds = tuple(k for k in KINDS if weights is None or weights.get(k, 0) > 0)
+    factors = {kind: no_rows(len(c0)) for kind in kinds}
+    options = {"energies": energies, "fit_energies": fit_energies, "batch_size": batch_size, "execution": execution}
+    for rows in design_rows(potential, params, structures, kinds=kinds, **options):
+        for kind in kinds:
+            found = getattr(rows, kind)
+            if found is not None:
+                factors[kind] = add_rows(factors[kind], *found)
+    factors = {kind: qr for kind, qr in factors.items() if qr.rows}
+    if not factors:
+        raise ValueError(f"the data have no labels of {', '.join(kinds)}.")
+    fit = solve(factors, weights=weights, solver=solver, strength=strength, prior=prior)
+    return LinearResult(put(jnp.asarray(fit.coefficients, c0.dtype)), fit, factors, put)
+
+
+def solve(
+    factors: dict[str, TallQR],
+    *,
+    weights: dict[str, float] | None = None,
+    solver: str = "bayesian",
+    strength: float | None = None,
+    prior: np.ndarray | None = None,
+) -> LinearFit:
+    """Solve again from the factors of `LinearResult`, say with other weights; arguments as for `fit_linear`."""
+    everything = combine(list(factors.values()), [1.0 if weights is None else weights[k] ** 0.5 for k in factors])
+    learned = everything if weights is not None else list(factors.values())
+    if solver == "bayesian":
+        return bayesian_ridge(learned, prior=prior, normalize=True)
+    if solver == "ard":
+        return ard(learned, significance=SIGNIFICANCE)
+    if solver == "least-squares":
+        return least_squares(everything)
+    if strength is None:
+        strength = choose_ridge(everything, prior=prior, normalize=True).strength
+    return ridge(everything, strength, prior=prior, normalize=True)

@@ -1,0 +1,167 @@
+"""A data set as batches of a few fixed shapes, in a new order every epoch."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import jax
+import numpy as np
+
+from jaxmlp.fitting.batches import Batch, Shape, collate, kinds_of
+from jaxmlp.fitting.neighborhoods import Neighborhood, neighborhood
+from jaxmlp.fitting.structure import Structure
+from jaxmlp.potential import Potential
+
+BUCKETS = 4
+
+
+class Loader:
+    """Batches of structures for a potential; neighbours are found once, and kept.
+
+    Structures are sorted into a few *buckets* by how many neighbours their atoms have at most, such that the empty
+    slots of all are fewest; all batches of a bucket have one shape, so that a training step compiles once for each
+    bucket. A batch has room for `batch_size` structures of the bucket's mean size: many small ones or few large ones
+    fill it.
+
+    Args:
+        structures: the data set.
+        potential: whose cutoffs and species count.
+        batch_size: structures of mean size in a batch.
+        dtype: of positions and labels.
+        energies: (S,) eV of an atom of each species, subtracted from the energies; None subtracts nothing.
+        buckets: at most as many shapes.
+        kinds: labels to keep; None keeps all that the data have.
+
+    Raises:
+        ValueError: no structures, or elements that the potential lacks.
+    """
+
+    def __init__(
+        self,
+        structures: Sequence[Structure],
+        potential: Potential,
+        batch_size: int = 8,
+        *,
+        dtype=np.float64,
+        energies: np.ndarray | None = None,
+        buckets: int = BUCKETS,
+        kinds: tuple[str, ...] | None = None,
+    ):
+        if not structures:
+            raise ValueError("a data set needs at least one structure.")
+        if batch_size < 1 or buckets < 1:
+            raise ValueError(f"batch_size and buckets are positive; got {batch_size} and {buckets}.")
+        self.structures, self.potential, self.dtype = tuple(structures), potential, dtype
+        self.kinds = kinds_of(structures) if kinds is None else kinds
+        self.hoods = [_named(s, potential) for s in structures]
+        self.offsets = np.zeros(len(self.structures))
+        if energies is not None:
+            self.offsets = np.array([np.asarray(energies, float)[h.species].sum() for h in self.hoods])
+        slots = np.array([_slots(h) for h in self.hoods])
+        sizes = np.array([len(h) for h in self.hoods])
+        bounds = _bounds(slots[:, -1], sizes, buckets)
+        bucket = np.searchsorted(bounds, slots[:, -1])
+        self.members = [np.flatnonzero(bucket == b) for b in range(len(bounds))]
+        self.shapes = [self._shape(m, slots[m], batch_size) for m in self.members]
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def _shape(self, members: np.ndarray, slots: np.ndarray, batch_size: int) -> Shape:
+        hoods = [self.hoods[k] for k in members]
+        sizes, images = np.array([len(h) for h in hoods]), np.array([len(h.owner) for h in hoods])
+        many = min(batch_size, len(members))
+        atoms = max(int(np.ceil(many * sizes.mean())), int(sizes.max()))
+        if len(set(sizes)) > 1:
+            atoms = -(-atoms // 4) * 4
+        # Images cost next to nothing: room for as many as the structures that have most of them bring along.
+        ghosts = int(np.ceil(max((images / sizes).max() * atoms, images.max())))
+        places = min(len(members), int(atoms // sizes.min()), 4 * many)
+        top = tuple(slots.max(axis=0).tolist())
+        directions = max((len(s.hessian[0]) for k in members if (s := self.structures[k]).hessian), default=0)
+        return Shape(atoms, ghosts, places, (*top[:-1], max(4, -(-top[-1] // 4) * 4)), directions)
+
+    @cached_property
+    def waste(self) -> float:
+        """The share of neighbour slots that hold nothing, over the batches of an epoch in the order of the data."""
+        held = sum(len(h.row) for h in self.hoods)
+        slots = sum(self.shapes[b].atoms * self.shapes[b].slots[-1] for b, _ in self.plan(None))
+        return 1 - held / slots
+
+    def plan(self, seed: int | tuple[int, ...] | None) -> list[tuple[int, np.ndarray]]:
+        """Return bucket and structures of every batch of an epoch; without a seed in the order of the data."""
+        rng = None if seed is None else np.random.default_rng(seed)
+        batches = []
+        for b, (members, shape) in enumerate(zip(self.members, self.shapes, strict=True)):
+            order = members if rng is None else rng.permutation(members)
+            batches += [(b, chosen) for chosen in self._packed(order, shape)]
+        return batches if rng is None else [batches[k] for k in rng.permutation(len(batches))]
+
+    def _packed(self, order: np.ndarray, shape: Shape) -> list[np.ndarray]:
+        """First fit: every structure goes into the first of the last few batches that has room."""
+        bins: list[list[int]] = []
+        room: list[list[int]] = []
+        for k in order.tolist():
+            need = (len(self.hoods[k]), len(self.hoods[k].owner), 1)
+            for b in range(max(0, len(bins) - 8), len(bins)):
+                if all(n <= r for n, r in zip(need, room[b], strict=True)):
+                    break
+            else:
+                b = len(bins)
+                bins.append([])
+                room.append([shape.atoms, shape.images, shape.structures])
+            bins[b].append(k)
+            room[b] = [r - n for n, r in zip(need, room[b], strict=True)]
+        return [np.array(x) for x in bins]
+
+    def batch(self, bucket: int, members: np.ndarray) -> Batch:
+        """Return one batch, numpy arrays."""
+        return collate(
+            [self.structures[k] for k in members], [self.hoods[k] for k in members], self.shapes[bucket],
+            self.potential.shells, self.kinds, self.dtype, self.offsets[members], members,
+        )  # fmt: skip
+
+    def epoch(self, seed: int | tuple[int, ...] | None = None) -> Iterator[Batch]:
+        """Yield the batches of an epoch, on the device; the same seed gives the same epoch."""
+        for bucket, members in self.plan(seed):
+            yield jax.device_put(self.batch(bucket, members))
+
+
+def _named(s: Structure, potential: Potential) -> Neighborhood:
+    try:
+        return neighborhood(s.system, potential.species, potential.shells)
+    except ValueError as error:
+        raise ValueError(f"{s.name}: {error}") from None
+
+
+def _slots(hood: Neighborhood) -> tuple[int, ...]:
+    return (*hood.counts[:-1], max(4, -(-hood.counts[-1] // 4) * 4))
+
+
+def _bounds(slots: np.ndarray, sizes: np.ndarray, buckets: int) -> list[int]:
+    """The largest numbers of slots of at most `buckets` buckets, such that atoms times slots are fewest.
+
+    Dynamic programming over the different numbers; a bucket has to save a twentieth to be worth a compilation.
+    """
+    values = np.unique(slots)
+    atoms = np.array([sizes[slots == v].sum() for v in values], float)
+    total = np.concatenate([[0.0], np.cumsum(atoms)])
+    n = len(values)
+    cost = np.full((buckets + 1, n + 1), np.inf)
+    cost[:, 0] = 0.0
+    cut = np.zeros((buckets + 1, n + 1), int)
+    for b in range(1, buckets + 1):
+        for end in range(1, n + 1):
+            options = cost[b - 1, :end] + (total[end] - total[:end]) * values[end - 1]
+            cut[b, end] = int(np.argmin(options))
+            cost[b, end] = options[cut[b, end]]
+    best = 1
+    for b in range(2, buckets + 1):
+        if cost[b, n] < cost[best, n] - 0.05 * (b - best) * cost[1, n]:
+            best = b
+    bounds, end = [], n
+    for b in range(best, 0, -1):
+        bounds.append(int(values[end - 1]))
+        end = cut[b, end]
+        if end == 0:
+            break
+    return bounds[::-1]

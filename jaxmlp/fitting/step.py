@@ -1,0 +1,147 @@
+"""One step of gradient training, and the errors of a batch: pure functions, compiled once for each shape of batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxmlp.evaluate import DEFAULT, Execution
+from jaxmlp.fitting.batches import Batch
+from jaxmlp.fitting.loss import Loss, errors
+from jaxmlp.fitting.predictions import by_structure, predict
+from jaxmlp.fitting.trainable import Trainable
+from jaxmlp.potential import Params, Potential
+
+
+class State(NamedTuple):
+    """All that training changes.
+
+    Args:
+        trained: what `Trainable.start` returns, as it changes.
+        scales: log sigma by kind, see `Loss.noise`.
+        optimizer: optax' state.
+        average: exponential moving average of `trained`, or None.
+        step: steps made.
+    """
+
+    trained: Any
+    scales: dict[str, Array]
+    optimizer: Any
+    average: Any
+    step: Array
+
+
+class StepInfo(NamedTuple):
+    """What a step found, before it changed anything: loss, mean error by kind, and where it is finite, (B,)."""
+
+    loss: Array
+    means: dict[str, Array]
+    finite: Array
+    gradient: Array
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is fixed during training.
+
+    Args:
+        ema: decay of the moving average of the parameters; 0 keeps none.
+        kinds: of labels that count.
+    """
+
+    potential: Potential
+    trainable: Trainable
+    loss: Loss
+    optimizer: optax.GradientTransformationExtraArgs
+    kinds: tuple[str, ...]
+    ema: float = 0.0
+    execution: Execution = DEFAULT
+
+    def start(self, key: Array, dtype) -> State:
+        """The state before the first step."""
+        trained = self.trainable.start(key)
+        scales = self.loss.scales(self.kinds, dtype)
+        optimizer = self.optimizer.init((trained, scales))
+        # A copy: buffers of a state are donated, and none may be donated twice.
+        average = jax.tree.map(lambda x: jnp.array(x, copy=True), trained) if self.ema else None
+        return State(trained, scales, optimizer, average, jnp.zeros((), jnp.int32))
+
+    def params(self, state: State) -> Params:
+        """The parameters of a state: their moving average, if there is one."""
+        return self.trainable.params(state.trained if state.average is None else state.average)
+
+    def sums(self, params: Params, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """Errors and weights of the structures by kind, (devices, B)."""
+        of = lambda b: errors(self.loss, self.potential, params, b, self.kinds, execution=self.execution)
+        return over_devices(of, batch)
+
+    def step(self, state: State, batch: Batch, counts: Array | None = None) -> tuple[State, StepInfo]:
+        """Return the state after one step on a batch with a leading axis of devices.
+
+        Args:
+            counts: (structures + 1,) how often each structure of the data set counts, for members of a committee that
+                see bootstraps of it; the last is not used. None: once.
+        """
+        if counts is not None:
+            weights = jax.tree.map(lambda w: w * counts[batch.ids].astype(w.dtype), batch.weights)
+            batch = replace(batch, weights=weights)
+
+        def objective(changed):
+            trained, scales = changed
+            sums = self.sums(self.trainable.params(trained), batch)
+            means = {k: jnp.sum(x) / jnp.maximum(jnp.sum(w), 1e-30) for k, (x, w) in sums.items()}
+            total = self.loss.total(means, state.step, scales)
+            penalty = jnp.asarray(self.loss.penalty(trained), total.dtype)
+            finite = jnp.stack([jnp.isfinite(x) for x, _ in sums.values()]).all(axis=0)
+            return total + penalty, (means, finite)
+
+        changed = (state.trained, state.scales)
+        (value, (means, finite)), gradient = jax.value_and_grad(objective, has_aux=True)(changed)
+        updates, optimizer = self.optimizer.update(gradient, state.optimizer, changed, value=value)
+        trained, scales = optax.apply_updates(changed, updates)
+        average = state.average
+        if self.ema:
+            # The average of the first steps is short: the start is forgotten at once.
+            t = state.step.astype(value.dtype)
+            decay = jnp.minimum(self.ema, (1 + t) / (10 + t))
+            average = jax.tree.map(lambda a, x: (decay * a + (1 - decay) * x).astype(x.dtype), average, trained)
+        info = StepInfo(value, means, finite, optax.global_norm(gradient))
+        return State(trained, scales, optimizer, average, state.step + 1), info
+
+
+def over_devices(function: Callable, batch: Batch):
+    """Map a function of a batch over its leading axis of devices, which is sharded where it is longer than one."""
+    if len(batch.R) == 1:
+        one = jax.tree.map(lambda x: x[0], batch)
+        return jax.tree.map(lambda x: x[None], function(one))
+    return jax.vmap(function)(batch)
+
+
+class Errors(NamedTuple):
+    """Sums over a batch, by structure (B,): differences of energies per atom, and |dF|, dF^2 over 3 components, |dW|
+    and dW^2 per atom over 9; with which labels are there."""
+
+    energy: Array
+    forces: tuple[Array, Array]
+    virial: tuple[Array, Array]
+
+
+def batch_errors(
+    potential: Potential, params: Params, batch: Batch, kinds: tuple[str, ...], execution: Execution = DEFAULT
+) -> Errors:
+    """Return the errors of a batch without axis of devices; zero where a kind is not among `kinds`."""
+    p = predict(potential, params, batch, forces="forces" in kinds, virial="virial" in kinds, execution=execution)
+    zero, n = jnp.zeros_like(batch.counts), batch.counts
+    forces = virial = (zero, zero)
+    energy = (p.energy - batch.labels["energy"]) / n if "energy" in kinds else zero
+    if "forces" in kinds:
+        d = jnp.where(batch.real[:, None], p.forces - batch.labels["forces"], 0.0)
+        forces = by_structure(jnp.abs(d).sum(axis=1), batch), by_structure(jnp.square(d).sum(axis=1), batch)
+    if "virial" in kinds:
+        d = (p.virial - batch.labels["virial"]) / n[:, None, None]
+        virial = jnp.abs(d).sum(axis=(1, 2)), jnp.square(d).sum(axis=(1, 2))
+    return Errors(energy, forces, virial)

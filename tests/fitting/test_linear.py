@@ -1,0 +1,109 @@
+"""Linear fits: the same coefficients as numpy's least squares on rows from the energy function; known ones found again."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy import POTENTIAL, SPECIES, TRUE, labelled, systems
+
+import jaxmlp as jm
+from jaxmlp.fitting import Structure, fit_linear, solve
+from jaxmlp.fitting.linear import design_rows, split_linear
+from jaxmlp.potentials.mtp import MTP
+from jaxmlp.potentials.snap import SNAP
+
+SMALL = systems(3)
+MTP_SMALL = MTP(SPECIES, 5.0, 2.0, 4, 6)
+
+
+def relabelled(potential, params, some):
+    out = []
+    for k, system in enumerate(some):
+        box = None if system.box is None else jnp.asarray(system.box)
+        found = jm.evaluate_fn(potential, system)(jnp.asarray(system.R), box, params)
+        out.append(Structure(system, float(found.energy), found.forces, found.virial, source=f"toy {k}"))
+    return out
+
+
+def test_rows_are_the_derivatives_of_the_energy_function():
+    params = MTP_SMALL.init(jax.random.key(0))
+    structures = labelled(SMALL)
+    c, put = split_linear(MTP_SMALL, params)
+    found = {}
+    for rows in design_rows(MTP_SMALL, params, structures, batch_size=3):
+        for kind in ("energy", "forces", "virial"):
+            found.setdefault(kind, []).append(getattr(rows, kind)[0])
+    s = structures[2]
+    energy = jm.energy_fn(MTP_SMALL, s.system)
+    R, box = jnp.asarray(s.system.R), jnp.asarray(s.system.box)
+    slopes = jax.jacrev(lambda c: energy(R, box, put(c)))(c)
+    forces = -jax.jacfwd(lambda c: jax.grad(energy)(R, box, put(c)))(c)
+    where = [np.abs(a - slopes).max(axis=1) < 1e-10 * np.abs(slopes).max() for a in found["energy"]]
+    assert sum(w.sum() for w in where) == 1  # the row of this structure, and no other
+    every = np.concatenate(found["forces"])
+    for row in np.asarray(forces).reshape(-1, len(c)):
+        assert np.abs(every - row).max(axis=1).min() < 1e-10 * np.abs(every).max()
+
+
+def test_the_solution_is_that_of_numpy():
+    """Energies and forces, weighted: `solve` against lstsq on the rows themselves."""
+    params = MTP_SMALL.init(jax.random.key(0))
+    structures = labelled(systems(12))
+    weights = {"energy": 4.0, "forces": 1.0}
+    fit = fit_linear(MTP_SMALL, params, structures, weights=weights, solver="least-squares")
+    A, y = [], []
+    for rows in design_rows(MTP_SMALL, params, structures, kinds=("energy", "forces")):
+        for kind, weight in weights.items():
+            a, b, w = getattr(rows, kind)
+            A.append(weight**0.5 * w[:, None] * a)
+            y.append(weight**0.5 * w * b)
+    expected = np.linalg.lstsq(np.concatenate(A), np.concatenate(y))[0]
+    np.testing.assert_allclose(fit.fit.coefficients, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("solver", ["bayesian", "ridge", "least-squares"])
+def test_a_linear_potential_is_found_again(solver):
+    potential = SNAP(SPECIES, rcutfac=4.5, twojmax=2)
+    params = potential.init(jax.random.key(3))
+    params["constant"] = jnp.array([-1.0, 2.0])
+    data = relabelled(potential, params, systems(6))
+    blank = params | {"linear": jnp.zeros_like(params["linear"]), "constant": jnp.zeros(2)}
+    fit = fit_linear(potential, blank, data, solver=solver, fit_energies=True)
+    test = relabelled(potential, fit.params, systems(2, seed=7))
+    true = relabelled(potential, params, systems(2, seed=7))
+    for a, b in zip(test, true, strict=True):
+        np.testing.assert_allclose(a.energy, b.energy, atol=1e-5)
+        np.testing.assert_allclose(a.forces, b.forces, atol=1e-4 * np.abs(b.forces).max())
+
+
+def test_energies_of_atoms_are_taken_off_the_data():
+    params = MTP_SMALL.init(jax.random.key(0))
+    energies = np.array([-5.0, -8.0])
+    data = labelled(systems(6))
+    shifted = [s.replace(energy=s.energy + sum(energies[SPECIES.index(z)] for z in s.system.numbers)) for s in data]
+    one = fit_linear(MTP_SMALL, params, data, solver="ridge", strength=1e-3)
+    two = fit_linear(MTP_SMALL, params, shifted, solver="ridge", strength=1e-3, energies=energies)
+    np.testing.assert_allclose(one.fit.coefficients, two.fit.coefficients, rtol=1e-8, atol=1e-10)
+    np.testing.assert_array_equal(one.params["species_coeffs"], params["species_coeffs"])
+
+
+def test_other_weights_need_no_new_rows():
+    params = MTP_SMALL.init(jax.random.key(0))
+    data = labelled(systems(6))
+    weights = {"energy": 100.0, "forces": 1.0}
+    once = fit_linear(MTP_SMALL, params, data, weights=weights, solver="ridge", strength=1e-3)
+    every = fit_linear(MTP_SMALL, params, data, solver="ridge", strength=1e-3, weights={"energy": 1.0, "forces": 1.0})
+    again = solve(every.factors, weights=weights, solver="ridge", strength=1e-3)
+    np.testing.assert_allclose(again.coefficients, once.fit.coefficients, rtol=1e-9, atol=1e-12)
+
+
+def test_what_cannot_be_fitted_is_named():
+    data = labelled(SMALL)
+    with pytest.raises(ValueError, match="LennardJones is linear in none"):
+        fit_linear(POTENTIAL, TRUE, data)
+    params = MTP_SMALL.init(jax.random.key(0))
+    with pytest.raises(ValueError, match="solver must be one of"):
+        fit_linear(MTP_SMALL, params, data, solver="svd")
+    with pytest.raises(ValueError, match="no labels of virial"):
+        bare = [s.replace(virial=None) for s in data]
+        fit_linear(MTP_SMALL, params, bare, weights={"virial": 1.0})
