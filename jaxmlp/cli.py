@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from jaxmlp.commands import compute, dynamics, free_energy, model, quantum
+from jaxmlp.commands import compute, dynamics, fit, free_energy, model, quantum
 from jaxmlp.commands.demo import demo
 from jaxmlp.commands.options import Failed
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 for command in (
     model.info, compute.evaluate, compute.relax, dynamics.md, quantum.pimd, free_energy.free_energy, free_energy.melt,
-    model.convert, model.check, demo,
+    fit.fit, model.convert, model.check, demo,
 ):  # fmt: skip
     app.command()(command)
 

@@ -2,7 +2,7 @@
 
 from jaxmlp.fitting.accuracy import Accuracy, Error, Predictions, accuracy, by_element, by_group, predict_structures
 from jaxmlp.fitting.batches import Batch, Shape, collate
-from jaxmlp.fitting.checks import Finding, check_structures, raise_errors, report
+from jaxmlp.fitting.checks import Finding, check_structures, raise_errors
 from jaxmlp.fitting.config import Config, Data, read_config
 from jaxmlp.fitting.families import FAMILIES, build
 from jaxmlp.fitting.fit import Fit, fit
@@ -26,6 +26,6 @@ __all__ = [
     "Predictions", "Shape", "Structure", "Survey", "Trainable", "Trained", "TrainingFailed", "accuracy", "build",
     "by_element", "by_group", "check_structures", "collate", "design_rows", "fit", "fit_linear",
     "fit_reference_energies", "iterate_structures", "kfold", "label", "names", "optimizer", "predict",
-    "predict_structures", "prefactor", "raise_errors", "read_config", "read_structures", "report", "schedule", "solve",
+    "predict_structures", "prefactor", "raise_errors", "read_config", "read_structures", "schedule", "solve",
     "split", "staged", "subtract", "train", "train_lbfgs",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from jaxmlp.evaluate import DEFAULT, Execution
 from jaxmlp.fitting.loader import Loader
 from jaxmlp.fitting.predictions import predict
 from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.trainable import dtype_of
 from jaxmlp.potential import Params, Potential
 
 
@@ -62,7 +63,7 @@ def predict_structures(
     Raises:
         ValueError: elements that the potential lacks.
     """
-    dtype = np.result_type(*(x for x in jax.tree.leaves(params) if np.issubdtype(np.result_type(x), np.floating)))
+    dtype = dtype_of(params)
     bare, atoms = without_atoms(potential, params)
     loader = Loader(structures, potential, batch_size, dtype=dtype, kinds=())
     run = jax.jit(lambda p, b: predict(potential, p, b, forces=forces, virial=virial, execution=execution))

@@ -12,7 +12,20 @@ from jaxmlp.fitting.loss import Loss, prefactor, staged
 from jaxmlp.fitting.optimizers import optimizer as build_optimizer
 from jaxmlp.fitting.optimizers import schedule
 
-METHODS = ("gradient", "linear", "lbfgs")
+LINEAR = ("solver", "weights", "strength")
+SNES = (
+    "population",
+    "sigma0",
+    "batch_size",
+    "lambda_e",
+    "lambda_f",
+    "lambda_v",
+    "lambda_1",
+    "lambda_2",
+    "bias",
+    "every",
+)
+METHODS = ("gradient", "linear", "lbfgs", "snes")
 
 
 @dataclass(frozen=True)
@@ -46,11 +59,13 @@ class Config:
         data: see `Data`.
         potential: {"family": name, **options of that family}, {"file": a potential to go on with}, and in both
             "base": a file whose energies are subtracted, and to which the fit is the correction.
-        method: "gradient"; "linear", for parameters in which the energy is linear; "lbfgs", all data in every step.
+        method: "gradient"; "linear", for parameters in which the energy is linear; "lbfgs", all data in every step;
+            "snes", evolution by energies and forces only.
         loss: see `Loss`; a weight may be {"start": a, "end": b} (with the learning rate) or {"values": [...],
             "epochs": [...]}.
         optimizer: see `optimizers.optimizer`.
         linear: solver, weights, strength of `fit_linear`.
+        snes: population, sigma0, batch_size, bias and weights of `train_snes`; `epochs` are its generations.
         epochs, batch_size, ema, patience: of `train`, or steps for lbfgs.
         train, freeze, low_rank, rank: which parameters change, see `Trainable.of`.
         members, bootstrap: of a committee.
@@ -68,6 +83,7 @@ class Config:
     loss: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     linear: Mapping[str, Any] = field(default_factory=dict)
+    snes: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = 100
     batch_size: int = 8
     ema: float = 0.0
@@ -93,9 +109,21 @@ class Config:
         family, file = self.potential.get("family"), self.potential.get("file")
         if (family is None) == (file is None):
             raise ValueError(f"potential needs either a family ({', '.join(FAMILIES)}) or a file.")
+        if family is not None and str(family).lower() not in FAMILIES:
+            raise ValueError(
+                f"no family is named {family!r}{similar(str(family), FAMILIES)}; there are {', '.join(FAMILIES)}."
+            )
+        self.build_loss(1)
+        self.build_optimizer(1)
         solver = self.linear.get("solver", "bayesian")
         if solver not in SOLVERS:
             raise ValueError(f"linear: no solver is named {solver!r}{similar(solver, SOLVERS)}; there are {SOLVERS}.")
+        for name, known in (("linear", LINEAR), ("snes", SNES)):
+            for option in getattr(self, name):
+                if option not in known:
+                    raise ValueError(
+                        f"{name} has no option {option!r}{similar(option, known)}; it has {', '.join(known)}."
+                    )
         if self.members > 1 and self.method != "gradient":
             raise ValueError("members: committees are trained by gradients; draws of a linear fit make one too.")
 

@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmlp.potential import Potential
+from jax import Array
+
+from jaxmlp.potential import Params, Potential
 
 FAMILIES = {
     "nep": "jaxmlp.fitting.families:nep",
@@ -42,10 +44,13 @@ def build(family: str, species: tuple[int, ...], **options: Any) -> Potential:
         raise ValueError(f"no family is named {family!r}{similar(name, FAMILIES)}; there are {', '.join(FAMILIES)}.")
     module, _, attribute = FAMILIES[name].partition(":")
     make = getattr(importlib.import_module(module), attribute)
-    known = [p for p in inspect.signature(make).parameters if p != "species"]
+    known = {p: x for p, x in inspect.signature(make).parameters.items() if p != "species"}
     for option in options:
         if option not in known:
             raise ValueError(f"{family} has no option {option!r}{similar(option, known)}; it has {', '.join(known)}.")
+    missing = [p for p, x in known.items() if x.default is inspect.Parameter.empty and p not in options]
+    if missing:
+        raise ValueError(f"{family} needs the option {', '.join(missing)}.")
     return make(species, **{k: hashable(v) for k, v in options.items()})
 
 
@@ -76,6 +81,18 @@ def nep(
     return NEP(species, (radial,) * s, (angular,) * s, n_max, basis_size, l_three, extra, neurons, version)
 
 
+def drawn(potential: Potential, key: Array, dtype) -> Params:
+    """Return the starting parameters that a potential draws.
+
+    Raises:
+        ValueError: it draws none.
+    """
+    make = getattr(potential, "init", None)
+    if make is None:
+        raise ValueError(f"{type(potential).__name__} draws no starting parameters: give a file to start from.")
+    return make(key, dtype)
+
+
 def hashable(value: Any) -> Any:
     """Return lists as tuples, and symbols of elements as they are."""
     if isinstance(value, list | tuple):
@@ -86,6 +103,6 @@ def hashable(value: Any) -> Any:
 
 
 def similar(word: str, known) -> str:
-    """ ", did you mean ...?" where a known word is near, else nothing."""
+    """ " (did you mean ...?)" where a known word is near, else nothing."""
     near = difflib.get_close_matches(word, list(known), 1)
-    return f", did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""

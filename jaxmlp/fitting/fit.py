@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +16,14 @@ from jaxmlp.combinators import Committee
 from jaxmlp.fitting.accuracy import Accuracy, Predictions, accuracy, predict_structures, without_atoms
 from jaxmlp.fitting.checks import Finding, check_structures, raise_errors
 from jaxmlp.fitting.config import Config, read_config
-from jaxmlp.fitting.families import build
+from jaxmlp.fitting.families import build, drawn
 from jaxmlp.fitting.full_batch import train_lbfgs
 from jaxmlp.fitting.labels import atomic_number
 from jaxmlp.fitting.linear import fit_linear
 from jaxmlp.fitting.loader import Loader
 from jaxmlp.fitting.readers import read_structures
 from jaxmlp.fitting.reference_energies import fit_reference_energies
+from jaxmlp.fitting.snes import train_snes
 from jaxmlp.fitting.splits import split
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.survey import Survey
@@ -91,7 +93,8 @@ def fit(
     if start is not None and isinstance(config, Mapping) and "potential" not in config:
         config = dict(config) | {"potential": {"file": "(given)"}}
     settings = read_config(config, **changes)
-    sets, findings = _data(settings, {"train": train, "validation": validation, "test": test})
+    sets = read_sets(settings, {"train": train, "validation": validation, "test": test})
+    findings = checked(sets) if settings.data.check else []
     begin = time.perf_counter()
     base = None
     if "base" in settings.potential:
@@ -100,7 +103,7 @@ def fit(
         base = load(settings.potential["base"])
     learned = {n: subtract(s, *base) for n, s in sets.items()} if base is not None else sets
     dtype = jnp.dtype(settings.dtype)
-    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+    if dtype == jnp.float64 and jnp.result_type(float) != jnp.float64:
         raise ValueError(
             "precision float64 needs jax.config.update('jax_enable_x64', True) at the start of the program."
         )
@@ -122,13 +125,20 @@ def fit(
     return result
 
 
-def _data(settings: Config, given: dict) -> tuple[dict[str, list[Structure]], list[Finding]]:
-    """The sets of structures, checked."""
+def read_sets(settings: Config, given: Mapping[str, Any] | None = None) -> dict[str, list[Structure]]:
+    """Return the sets of structures that a configuration names: "train", and "validation" and "test" if there are.
+
+    Args:
+        given: sets in memory, which come before files.
+
+    Raises:
+        ValueError: no training structures, or a validation set that leaves none.
+    """
     sets: dict[str, list[Structure]] = {}
     for name in ("train", "validation", "test"):
-        source = getattr(settings.data, name)
-        if given[name] is not None:
-            sets[name] = list(given[name])
+        source, here = getattr(settings.data, name), (given or {}).get(name)
+        if here is not None:
+            sets[name] = list(here)
         elif isinstance(source, str | PathLike):
             sets[name] = read_structures(source, **settings.data.read)
         elif isinstance(source, list | tuple):
@@ -138,21 +148,28 @@ def _data(settings: Config, given: dict) -> tuple[dict[str, list[Structure]], li
     if settings.data.limit is not None:
         sets["train"] = split(sets["train"], [min(settings.data.limit, len(sets["train"]))], seed=settings.seed)[0]
     part = settings.data.validation
-    if "validation" not in sets and part is not None and not isinstance(part, bool):
+    if "validation" not in sets and part is not None:
         n = len(sets["train"])
         count = round(part * n) if isinstance(part, float) else int(part)
         if not 0 <= count < n:
             raise ValueError(f"data: validation takes {part} of {n} structures: leave some to train on.")
         if count:
             sets["train"], sets["validation"] = split(sets["train"], [n - count, count], seed=settings.seed)
+    return {name: sets[name] for name in ("train", "validation", "test") if name in sets}
+
+
+def checked(sets: Mapping[str, list[Structure]]) -> list[Finding]:
+    """Return what looks wrong with the structures.
+
+    Raises:
+        ValueError: what is surely wrong, by structure.
+    """
     findings: list[Finding] = []
-    if settings.data.check:
-        for structures in sets.values():
-            found = check_structures(structures)
-            raise_errors(found)
-            findings += found
-    order = [n for n in ("train", "validation", "test") if n in sets]
-    return {n: sets[n] for n in order}, findings
+    for structures in sets.values():
+        found = check_structures(structures)
+        raise_errors(found)
+        findings += found
+    return findings
 
 
 def _start(settings: Config, structures, start, dtype):
@@ -172,7 +189,7 @@ def _start(settings: Config, structures, start, dtype):
     species = {z for s in structures for z in s.system.species} if named is None else {atomic_number(z) for z in named}
     potential = build(settings.potential["family"], tuple(sorted(species)), **options)
     energies = _energies(settings, structures, potential.species)
-    params = jax.tree.map(cast, potential.init(jax.random.key(settings.seed), dtype))
+    params = jax.tree.map(cast, drawn(potential, jax.random.key(settings.seed), dtype))
     try:
         potential.shifted(params, energies)
     except ValueError:
@@ -203,10 +220,6 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
     structures = sets["train"]
     common: dict[str, Any] = {"energies": energies}
     if settings.method == "linear":
-        known = {"solver", "weights", "strength"}
-        for name in settings.linear:
-            if name not in known:
-                raise ValueError(f"linear has no option {name!r}; it has {', '.join(sorted(known))}.")
         found = fit_linear(potential, params, structures, **common, **settings.linear, fit_energies=True)
         return found.params, []
     if settings.method == "lbfgs":
@@ -217,26 +230,37 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
         )  # fmt: skip
         return got.params, got.history
     per_epoch = -(-len(Loader(structures, potential, settings.batch_size).plan(None)) // settings.devices)
+    if settings.method == "snes":
+        evolved = train_snes(
+            potential, params, structures, sets.get("validation", ()), generations=settings.epochs, seed=settings.seed,
+            trainable=trainable, devices=settings.devices, checkpoint=_checkpoints(output), on_generation=on_epoch,
+            **common, **settings.snes,
+        )  # fmt: skip
+        return evolved.params, evolved.history
     starts = None
     if settings.members > 1 and "family" in settings.potential and not any(trainable.low_rank):
         dtype = jnp.dtype(settings.dtype)
-        starts = lambda key: merged(trainable.chosen, potential.init(key, dtype), params)
+        starts = lambda key: merged(trainable.chosen, drawn(potential, key, dtype), params)
     got = train(
         potential, params, structures, sets.get("validation", ()), loss=settings.build_loss(per_epoch),
         optimizer=settings.build_optimizer(per_epoch), epochs=settings.epochs, batch_size=settings.batch_size,
         seed=settings.seed, ema=settings.ema, patience=settings.patience, trainable=trainable,
         members=settings.members, bootstrap=settings.bootstrap, starts=starts, devices=settings.devices,
-        checkpoint=None if output is None else output / "checkpoints", checkpoint_every=settings.checkpoint_every,
+        checkpoint=_checkpoints(output), checkpoint_every=settings.checkpoint_every,
         on_epoch=on_epoch, **common,
     )  # fmt: skip
     return got.params, got.history
+
+
+def _checkpoints(output: Path | None) -> Path | None:
+    return None if output is None else output / "checkpoints"
 
 
 def merged(chosen: tuple[bool, ...], drawn: Params, params: Params) -> Params:
     """Return `params` with the chosen arrays of others."""
     leaves, tree = jax.tree.flatten(params)
     others = jax.tree.leaves(drawn)
-    return tree.unflatten([new if c else old for c, new, old in zip(chosen, others, leaves, strict=True)])
+    return jax.tree.unflatten(tree, [new if c else old for c, new, old in zip(chosen, others, leaves, strict=True)])
 
 
 def _finished(settings: Config, potential, params, energies, base) -> tuple[Potential, Params]:
@@ -265,5 +289,5 @@ def write(result: Fit, settings: Config) -> None:
     folder = result.output
     assert folder is not None
     save(folder / MODEL, result.potential, result.params)
-    (folder / "history.json").write_text(json.dumps(result.history, indent=1))
+    (folder / "config.json").write_text(json.dumps(asdict(settings), indent=1, default=str) + "\n")
     write_report(folder, result.history, {n: (p.structures, p.predictions) for n, p in result.parts.items()})

@@ -13,7 +13,7 @@ from jaxmlp.fitting.minimizers import lbfgs
 from jaxmlp.fitting.predictions import check
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.train import Row, Trained
-from jaxmlp.fitting.trainable import Trainable
+from jaxmlp.fitting.trainable import Trainable, dtype_of
 from jaxmlp.potential import Params, Potential
 
 
@@ -51,7 +51,7 @@ def train_lbfgs(
         )
     params = jax.tree.map(jnp.asarray, params)
     chosen = Trainable.of(potential, params) if trainable is None else trainable
-    dtype = np.result_type(*(x for x in jax.tree.leaves(params) if jnp.issubdtype(x.dtype, jnp.floating)))
+    dtype = dtype_of(params)
     data = Loader(structures, potential, batch_size, dtype=dtype, energies=energies)
     kinds = data.kinds = loss.kinds(data.kinds)
     batches = list(data.epoch())  # held on the device: every step sees all of them

@@ -1,6 +1,6 @@
 """Sparse points and hyper-parameters of a GAP from a training set: where the kernels of a fit have their centres."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -122,14 +122,16 @@ def _each(name: str, value, potential: GAP) -> list:
     return values
 
 
-def instances(potential: GAP, term: GAPTerm, structures: Sequence[Structure], *, seed: int = 0, limit: int = LIMIT):
+def instances(
+    potential: GAP, term: GAPTerm, structures: Sequence[Structure], *, seed: int = 0, limit: int = LIMIT
+) -> Instances:
     """Return the `Instances` of a process in some structures, at most `limit` of them, drawn at random.
 
     Raises:
         ValueError: there are none.
     """
     descriptor = term.descriptor
-    loader = Loader(structures, potential, 8, kinds=())
+    loader = Loader(structures, potential, 8, kinds=(), buckets=2)
     names = sorted({s.group for s in structures})
     groups = np.array([names.index(s.group) for s in structures])
     rng = np.random.default_rng(seed)
@@ -176,10 +178,12 @@ def _chosen(term: GAPTerm, found: Instances, method: str, seed: int, shares: dic
     m = term.n_sparse
     if sum(shares.values()) > m or min(shares.values(), default=0) < 0:
         raise ValueError(f"per_group asks for {sum(shares.values())} points; {_name(k, term)} has n_sparse = {m}.")
-    select = {
-        "cur": partial(cur_points, key=seed), "random": partial(random_points, key=seed), "farthest": farthest_points,
+    select: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+        "cur": partial(cur_points, key=seed),
+        "farthest": farthest_points,
+        "random": partial(random_points, key=seed),
         "grid": grid_points,
-    }[method]  # fmt: skip
+    }
     parts = []
     left = np.ones(len(first), bool)
     for group, n in shares.items():
@@ -196,7 +200,7 @@ def _chosen(term: GAPTerm, found: Instances, method: str, seed: int, shares: dic
                 "choose from. Take a smaller n_sparse, or more structures."
             )
         if n:
-            chosen.append(rows[select(found.x[first[rows]], n)])
+            chosen.append(rows[select[method](found.x[first[rows]], n)])
     return first[np.concatenate(chosen)]
 
 

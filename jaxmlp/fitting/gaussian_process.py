@@ -122,11 +122,11 @@ def fit_gap(
 
 def sparse_covariances(potential: GAP, params: Params) -> list[np.ndarray]:
     """Return K_MM of every process, (m, m) eV^2: covariances c_s c_s' k(x_s, x_s') of its sparse points."""
-    blocks = []
+    blocks: list[np.ndarray] = []
     for term, p in zip(potential.processes, params["processes"], strict=True):
         K = term.covariance.matrix(p["sparse"], p["sparse"], p.get("theta"), p["delta"], p["f0"])
-        K = np.asarray(p["cutoff"][:, None] * p["cutoff"] * K, float)
-        blocks.append((K + K.T) / 2)
+        block = np.asarray(p["cutoff"][:, None] * p["cutoff"] * K, float)
+        blocks.append((block + block.T) / 2)
     return blocks
 
 

@@ -73,7 +73,7 @@ def split_linear(potential: Potential, params: Params, energies: bool = False):
         kept.append(x if x is not None and (not fixed or (energies and matches(name, own))) else None)
     if all(x is None for x in kept):
         raise ValueError(f"the energy of {type(potential).__name__} is linear in none of its parameters.")
-    part = tree.unflatten(kept)
+    part = jax.tree.unflatten(tree, kept)
     flat, unravel = ravel_pytree(part)
     return flat, lambda c: merge(unravel(c), params)
 

@@ -140,7 +140,7 @@ def _slots(hood: Neighborhood) -> tuple[int, ...]:
 def _bounds(slots: np.ndarray, sizes: np.ndarray, buckets: int) -> list[int]:
     """The largest numbers of slots of at most `buckets` buckets, such that atoms times slots are fewest.
 
-    Dynamic programming over the different numbers; a bucket has to save a twentieth to be worth a compilation.
+    Dynamic programming over the different numbers; a bucket has to save a tenth to be worth a compilation.
     """
     values = np.unique(slots)
     atoms = np.array([sizes[slots == v].sum() for v in values], float)
@@ -156,7 +156,7 @@ def _bounds(slots: np.ndarray, sizes: np.ndarray, buckets: int) -> list[int]:
             cost[b, end] = options[cut[b, end]]
     best = 1
     for b in range(2, buckets + 1):
-        if cost[b, n] < cost[best, n] - 0.05 * (b - best) * cost[1, n]:
+        if cost[b, n] < cost[best, n] - 0.1 * (b - best) * cost[1, n]:
             best = b
     bounds, end = [], n
     for b in range(best, 0, -1):

@@ -105,9 +105,13 @@ class Loss:
             if kind == "energy":
                 x = self.measure((prediction.energy - batch.labels["energy"]) / n**self.size)
             elif kind == "virial":
+                assert prediction.virial is not None
                 x = jnp.mean(self.measure((prediction.virial - batch.labels["virial"]) / n[:, None, None]), axis=(1, 2))
             else:
-                dx = prediction.forces - batch.labels["forces"] if kind == "forces" else products
+                dx = products
+                if kind == "forces":
+                    assert prediction.forces is not None
+                    dx = prediction.forces - batch.labels["forces"]
                 each = self.measure(jnp.where(batch.real[:, None], dx, 0.0))
                 each = jnp.mean(each, axis=0) if kind == "hessian" else each  # (K, N, 3): over the directions
                 x, w = by_structure(jnp.mean(each, axis=1), batch) / n, w * (n if self.atoms else 1.0)
@@ -116,15 +120,16 @@ class Loss:
 
     def total(self, means: dict[str, Array], step: Array, scales: dict[str, Array]) -> Array:
         """Return the loss of mean errors by kind, without penalties."""
-        total = jnp.zeros(())
+        parts = []
         for kind, mean in means.items():
-            weight = self.weights[kind]
-            weight = jnp.asarray(weight(step) if callable(weight) else weight, mean.dtype)
+            given = self.weights[kind]
+            with jax.numpy_dtype_promotion("standard"):  # schedules of optax mix floats and counts
+                weight = jnp.asarray(given(step) if callable(given) else given, mean.dtype)
             if kind in scales:
                 s = scales[kind]
                 mean = mean * jnp.exp(-2 * s) + 2 * s if self.error == "mse" else mean * jnp.exp(-s) + s
-            total = (total + weight * mean).astype(mean.dtype)
-        return total
+            parts.append(weight * mean)
+        return sum(parts[1:], start=parts[0])
 
     def penalty(self, params: Params) -> Array:
         """Return l1 * mean |p| + l2 * mean p^2 over all floating parameters."""

@@ -49,20 +49,26 @@ class Progress:
     def update(self, row: Row) -> None:
         """Show a row of the history; its "epoch" and "loss" are needed, what else it has is shown."""
         epoch = int(row["epoch"])
-        # A row may stand for several epochs. The first one of a run, which compiles, is forgotten quickly.
-        done = max(1, epoch - self._epoch) if self._epoch else 1
-        seconds = float(row.get("seconds", 0.0)) / done
-        self._speed = seconds if self._speed == 0 else min(seconds, 0.8 * self._speed + 0.2 * seconds)
-        self._epoch = epoch
-        left = f"{self._speed:.3g} s/epoch, {_duration(self._speed * (self.epochs - epoch))} left"
+        left = self._left(epoch, float(row.get("seconds", 0.0)))
         if self._bar is not None:
             self._bar.update(self._task, completed=epoch, state=summary(row), left=left)
             return
         now = time.monotonic()
         if now - self._last >= self.interval or epoch >= self.epochs:
             self._last = now
-            text = f"epoch {epoch} of {self.epochs}: {summary(row)}; {left}"
-            self.console.print(text, soft_wrap=True, markup=False)
+            text = f"epoch {epoch} of {self.epochs}: {summary(row)}"
+            self.console.print("; ".join(filter(None, (text, left))), soft_wrap=True, markup=False)
+
+    def _left(self, epoch: int, seconds: float) -> str:
+        """Seconds per epoch and the time left, given the row of an epoch and the time since the row before."""
+        if not self._epoch and epoch > 1:  # a fit that goes on, or a row of many epochs: which is not known yet
+            self._epoch = epoch
+            return ""
+        speed = seconds / max(1, epoch - self._epoch)
+        # The first epoch of a run compiles, and is forgotten at once.
+        self._speed = speed if self._speed == 0 else min(speed, 0.8 * self._speed + 0.2 * speed)
+        self._epoch = epoch
+        return f"{self._speed:.3g} s/epoch, {_duration(self._speed * (self.epochs - epoch))} left"
 
     __call__ = update
 

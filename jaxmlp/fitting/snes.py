@@ -26,8 +26,9 @@ from jaxmlp.fitting.trainable import Trainable
 from jaxmlp.potential import Params, Potential
 
 # Atoms in a batch and individuals worked on together. CPU: their edge gradients should stay in the cache (PbTe, 76
-# slots, float32, CPU time of an individual and atom: 6.1 us at 500 atoms, 8.3 us at 6000; 5 at once save a tenth of the
-# time of one by one, 10 no more, since what depends on the positions alone is computed once for all).
+# slots, float32, CPU time of an individual and atom: 6.5 us at 500 atoms, 7.5 us at 6000). What depends on positions
+# alone is computed once for all individuals: 5 at once take 0.8 of the time of one by one, 10 no less. The numbers of
+# an accelerator are guesses.
 ON_CPU, ON_ACCELERATOR = (512, 5), (32768, 16)
 
 
@@ -136,8 +137,9 @@ def train_snes(
             all at once.
         trainable: which parameters change; None takes all that are no constants of the family.
         bias: name of a scalar among the parameters that adds the same energy to every atom (NEP: "b1"). It does not
-            evolve, and is not penalised: each individual gets the value that fits the energies of the training set
-            best, so that RMSE(E / n) is a standard deviation. None: no parameter is special.
+            evolve, and is not penalised: each individual gets the value that is best for the energies of the structures
+            it sees, so that RMSE(E / n) is a standard deviation; `params` and `last` get that for the whole training
+            set. None: no parameter is special.
         energies: (S,) eV of atoms, subtracted from the data, as in `train`.
         every: generations between rows of the history, and between looks at the validation set; all these run in
             one compiled loop.
@@ -154,8 +156,6 @@ def train_snes(
     _check_options(generations, population, sigma0, every, devices, checkpoint_every)
     weights = {"energy": lambda_e, "forces": lambda_f, "virial": lambda_v}
     kinds = tuple(k for k in kinds_of(structures) if weights.get(k, 0) > 0)
-    if not kinds:
-        raise ValueError("the training set has no energies, forces or virials whose weight is positive.")
     params = jax.tree.map(jnp.asarray, params)
     trainable = Trainable.of(potential, params) if trainable is None else trainable
     if bias is not None:
@@ -164,16 +164,12 @@ def train_snes(
     strength = [len(z) ** 0.5 / 1000 if x is None else x for x in (lambda_1, lambda_2)]
     if not min(*weights.values(), *strength) >= 0:
         raise ValueError(f"the weights of a loss must not be negative; got {weights}, {strength}.")
-    atoms = (ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR)[0]
-    many = max(1, round(atoms * len(structures) / sum(map(len, structures)))) if batch_size is None else batch_size
-    load = partial(Loader, potential=potential, dtype=z.dtype, energies=energies)
-    data = Stacks.of(load(structures, batch_size=many, kinds=kinds), None if batch_size is None else seed)
-    held = None
-    if len(validation):
-        found = tuple(k for k in kinds if k in kinds_of(validation))
-        held = Stacks.of(load(validation, batch_size=many, kinds=found), None)
     weights = {k: weights[k] for k in kinds}
     problem = Problem(potential, trainable, unravel, weights, strength[0], strength[1], bias, execution)
+    load = partial(_loaded, potential, kinds, z.dtype, energies, batch_size)
+    data, held = load(structures, None if batch_size is None else seed), load(validation, None)
+    if data is None:
+        raise ValueError("the training set has no energies, forces or virials whose weight is positive.")
     slope = problem.slope(jax.tree.map(lambda x: x[0], data.stacks[0])) if bias is not None else 0.0
     step = jax.jit(partial(_generations, problem, batch_size is not None, population, devices, seed))
     judge = jax.jit(partial(_judged, problem))
@@ -181,8 +177,7 @@ def train_snes(
     run, best = _Run(), (z, jnp.zeros((), z.dtype))
     store = None if checkpoint is None else Checkpoints(checkpoint)
     if store is not None and (found_run := store.restore({"state": state, "best": best})) is not None:
-        state, best, run = _State(*found_run[0]["state"]), tuple(found_run[0]["best"]), _Run(**found_run[1])
-        state = state._replace(search=Search(*state.search))
+        state, best, run = found_run[0]["state"], found_run[0]["best"], _Run(**found_run[1])
     while run.epoch < generations:
         begin = time.perf_counter()
         last = min(generations, (run.epoch // every + 1) * every)
@@ -192,10 +187,11 @@ def train_snes(
         both = jnp.stack([state.elite, state.search.mean])
         fit, fit_held = jax.device_get(judge(both, data, held))
         row, values = _row(fit, fit_held, weights)
-        if not np.isfinite(row["loss"]):
+        if not (np.isfinite(row["loss"]) and np.isfinite(values).any()):
             raise TrainingFailed(
-                f"generation {last}: the best individual has the loss {row['loss']}. Look at labels and positions "
-                "(`jaxmlp fit --check`), or start with a smaller sigma0."
+                f"generation {last}: the best individual has the losses {row['loss']} (training) and {values[0]} "
+                "(what it is judged by). Look at labels and positions (`jaxmlp fit --check`), or start with a smaller "
+                "sigma0."
             )
         k = int(np.nanargmin(values))
         if values[k] < run.best_loss:
@@ -224,6 +220,17 @@ def _check_options(generations, population, sigma0, every, devices, checkpoint_e
         raise ValueError(
             f"devices={devices} must divide the population of {population}, and this process has {jax.device_count()}."
         )
+
+
+def _loaded(potential, kinds, dtype, energies, batch_size, structures, seed: int | None) -> Stacks | None:
+    """A data set on the device, with those of the kinds that it has; None where it has none."""
+    kinds = tuple(k for k in kinds if k in kinds_of(structures))
+    if not kinds:
+        return None
+    if batch_size is None:
+        atoms = (ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR)[0]
+        batch_size = max(1, round(atoms * len(structures) / sum(map(len, structures))))
+    return Stacks.of(Loader(structures, potential, batch_size, dtype=dtype, energies=energies, kinds=kinds), seed)
 
 
 def _row(fit: Fit, held: Fit | None, weights) -> tuple[Row, np.ndarray]:

@@ -101,15 +101,17 @@ class Training:
 
         changed = (state.trained, state.scales)
         (value, (means, finite)), gradient = jax.value_and_grad(objective, has_aux=True)(changed)
-        updates, optimizer = self.optimizer.update(gradient, state.optimizer, changed, value=value)
-        trained, scales = optax.apply_updates(changed, updates)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes floats and counts
+            updates, optimizer = self.optimizer.update(gradient, state.optimizer, changed, value=value)
+            trained, scales = optax.apply_updates(changed, updates)
         average = state.average
         if self.ema:
             # The average of the first steps is short: the start is forgotten at once.
             t = state.step.astype(value.dtype)
             decay = jnp.minimum(self.ema, (1 + t) / (10 + t))
             average = jax.tree.map(lambda a, x: (decay * a + (1 - decay) * x).astype(x.dtype), average, trained)
-        info = StepInfo(value, means, finite, optax.global_norm(gradient))
+        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradient)))
+        info = StepInfo(value, means, finite, norm)
         return State(trained, scales, optimizer, average, state.step + 1), info
 
 
@@ -138,10 +140,10 @@ def batch_errors(
     zero, n = jnp.zeros_like(batch.counts), batch.counts
     forces = virial = (zero, zero)
     energy = (p.energy - batch.labels["energy"]) / n if "energy" in kinds else zero
-    if "forces" in kinds:
+    if "forces" in kinds and p.forces is not None:
         d = jnp.where(batch.real[:, None], p.forces - batch.labels["forces"], 0.0)
         forces = by_structure(jnp.abs(d).sum(axis=1), batch), by_structure(jnp.square(d).sum(axis=1), batch)
-    if "virial" in kinds:
+    if "virial" in kinds and p.virial is not None:
         d = (p.virial - batch.labels["virial"]) / n[:, None, None]
         virial = jnp.abs(d).sum(axis=(1, 2)), jnp.square(d).sum(axis=(1, 2))
     return Errors(energy, forces, virial)

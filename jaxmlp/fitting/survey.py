@@ -10,6 +10,7 @@ import numpy as np
 from jaxmlp.evaluate import DEFAULT, map_rows
 from jaxmlp.fitting.loader import Loader
 from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.trainable import dtype_of
 from jaxmlp.neighbors.grid import edges
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System, species_index
@@ -57,7 +58,7 @@ class Survey:
 
     def per_atom(self, potential: Potential, params: Params, quantity: str) -> tuple[np.ndarray, np.ndarray]:
         """Return values (atoms, ...) of a method (params, graph) of a local potential, and species (atoms,)."""
-        loader = Loader(self.some, potential, 16, kinds=(), dtype=np.result_type(*jax.tree.leaves(params)))
+        loader = Loader(self.some, potential, 16, kinds=(), dtype=dtype_of(params))
         function = lambda potential, params, graph, execution: getattr(potential, quantity)(params, graph)
 
         @jax.jit

@@ -21,7 +21,7 @@ from jaxmlp.fitting.loss import Loss
 from jaxmlp.fitting.predictions import check
 from jaxmlp.fitting.step import State, StepInfo, Training, batch_errors
 from jaxmlp.fitting.structure import Structure
-from jaxmlp.fitting.trainable import Trainable
+from jaxmlp.fitting.trainable import Trainable, dtype_of
 from jaxmlp.potential import Params, Potential
 
 Row = dict[str, float]
@@ -117,8 +117,7 @@ def train(
     if not isinstance(optimizer, optax.GradientTransformation):
         optimizer = optax.adam(float(optimizer))
     params = jax.tree.map(jnp.asarray, params)
-    dtype = np.result_type(*(x for x in jax.tree.leaves(params) if jnp.issubdtype(x.dtype, jnp.floating)))
-    options: dict[str, Any] = {"dtype": dtype, "energies": energies}
+    options: dict[str, Any] = {"dtype": dtype_of(params), "energies": energies}
     data = Loader(structures, potential, batch_size, **options)
     kinds = loss.kinds(data.kinds)
     data.kinds = kinds
@@ -306,6 +305,7 @@ class _Driver:
             if n:
                 row[f"mae_{k}"], row[f"rmse_{k}"] = a / n, (b / n) ** 0.5
                 w = self.training.loss.weights[k]
-                w = float(w(jnp.asarray(10**9))) if callable(w) else w
+                with jax.numpy_dtype_promotion("standard"):
+                    w = float(w(jnp.asarray(10**9))) if callable(w) else w  # the weight at the end
                 value += w * (b / n if self.training.loss.error == "mse" else a / n)
         return row | {"validation_loss": value}

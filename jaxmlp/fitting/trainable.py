@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxmlp.potential import Params, Potential
@@ -20,6 +21,13 @@ def names(params: Params) -> list[str]:
 def _name(path) -> str:
     part = lambda k: str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k))))
     return "/".join(map(part, path))
+
+
+def dtype_of(params: Params):
+    """The widest precision of the floating parameters."""
+    return np.result_type(
+        *(x.dtype for x in map(jnp.asarray, jax.tree.leaves(params)) if np.issubdtype(x.dtype, np.floating))
+    )
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
@@ -115,7 +123,7 @@ class Trainable:
         for x, chosen, low in zip(leaves, self.chosen, self.low_rank):
             value = next(new) if chosen else x
             out.append(x + jnp.matmul(*value, precision="highest") if low else value)
-        return tree.unflatten(out)
+        return jax.tree.unflatten(tree, out)
 
     @property
     def count(self) -> int:

@@ -135,11 +135,12 @@ def test_an_epoch_has_every_structure_once_and_few_shapes():
     assert len({b.R.shape + b.neighbors.index.shape for b in seen}) == len(loader.shapes) <= 4
     again = np.concatenate([b.ids[b.ids >= 0] for b in loader.epoch(seed=3)])
     other = np.concatenate([b.ids[b.ids >= 0] for b in loader.epoch(seed=4)])
-    assert np.array_equal(ids, again) and not np.array_equal(ids, other)
+    assert np.array_equal(ids, again)
+    assert not np.array_equal(ids, other)
     for batch in seen:
         for k, i in enumerate(batch.ids[batch.ids >= 0]):
             np.testing.assert_array_equal(batch.R[batch.structure == k], many[i].system.R)
-            assert batch.labels["energy"][k] == many[i].energy and batch.counts[k] == len(many[i])
+            assert (batch.labels["energy"][k], batch.counts[k]) == (many[i].energy, len(many[i]))
 
 
 def test_energies_of_atoms_are_subtracted():
@@ -152,8 +153,8 @@ def test_energies_of_atoms_are_subtracted():
 
 
 def test_what_does_not_fit_is_named(structures):
+    hoods = [neighborhood(s.system, SPECIES, (6.0,)) for s in structures]
     with pytest.raises(ValueError, match="do not fit into a batch"):
-        hoods = [neighborhood(s.system, SPECIES, (6.0,)) for s in structures]
         collate(structures, hoods, shape_of(hoods)._replace(atoms=3), (6.0,), ())
     with pytest.raises(ValueError, match=r"toy 0: this potential knows .*Ar"):
         Loader(structures, replace(POTENTIAL, species=(10,)), 2)

@@ -1,4 +1,4 @@
-"""Linear fits: the same coefficients as numpy's least squares on rows from the energy function; known ones found again."""
+"""Linear fits: numpy's least squares on rows from the energy function; known coefficients are found again."""
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +104,6 @@ def test_what_cannot_be_fitted_is_named():
     params = MTP_SMALL.init(jax.random.key(0))
     with pytest.raises(ValueError, match="solver must be one of"):
         fit_linear(MTP_SMALL, params, data, solver="svd")
+    bare = [s.replace(virial=None) for s in data]
     with pytest.raises(ValueError, match="no labels of virial"):
-        bare = [s.replace(virial=None) for s in data]
         fit_linear(MTP_SMALL, params, bare, weights={"virial": 1.0})

@@ -36,9 +36,12 @@ def test_without_a_terminal_first_and_last_are_shown():
 
 
 def test_seconds_of_rows_that_stand_for_many_epochs():
-    # 100 generations took 50 s each time; the first row, with the compilation, took 80 s for what it stood for.
+    # The first row stands for nobody knows how many: a fit may go on from a checkpoint.
     rows = [{"epoch": k, "loss": 1.0, "seconds": 50.0} for k in (100, 200, 300)]
-    assert shown(400, rows, interval=0.0)[-1].endswith("0.5 s/epoch, 0:00:50 left")
+    lines = shown(400, rows, interval=0.0)
+    assert lines[0] == "epoch 100 of 400: loss 1"
+    assert lines[1].endswith("0.5 s/epoch, 0:01:40 left")
+    assert lines[2].endswith("0.5 s/epoch, 0:00:50 left")
 
 
 def test_in_a_terminal_a_bar():
@@ -64,9 +67,8 @@ def test_logs_are_on_disk_after_every_row(tmp_path):
         assert len(rows) == len(table) == k
     assert rows == [row(1), row(2), row(3)]
     assert [float(r["loss"]) for r in table] == [1, 1 / 2, 1 / 3]
-    assert (tmp_path / "a" / "b" / "log.csv").read_text().splitlines()[
-        0
-    ] == "epoch,loss,train_energy,train_forces,seconds"
+    header = (tmp_path / "a" / "b" / "log.csv").read_text().splitlines()[0]
+    assert header == "epoch,loss,train_energy,train_forces,seconds"
 
 
 def test_a_resumed_fit_repeats_no_epoch(tmp_path):

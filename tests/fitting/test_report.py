@@ -82,7 +82,7 @@ def test_parity_shows_every_point_and_the_errors():
     texts = [t.get_text() for t in energy.get_legend().get_texts()]
     assert texts == ["train: RMSE 10, MAE 10 meV/atom", "test: RMSE 20, MAE 20 meV/atom"]
     assert [len(line.get_xdata()) for line in forces.lines[:2]] == [36, 24]
-    structures, predictions = data()
+    structures, _ = data()
     np.testing.assert_allclose(energy.lines[0].get_xdata(), [s.energy / 2 for s in structures])
     x = np.concatenate([-s.virial.ravel() / 64 / GPa for s in structures])
     np.testing.assert_allclose(stress.lines[0].get_xdata(), x)

@@ -9,6 +9,7 @@ from jaxmlp.fitting.accuracy import accuracy, predict_structures
 from jaxmlp.fitting.snes import Search, evolved, train_snes, utilities
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.teacher import label
+from jaxmlp.fitting.train import TrainingFailed
 from jaxmlp.fitting.trainable import Trainable
 from jaxmlp.potentials.nep import NEP
 from jaxmlp.potentials.pair import LennardJones
@@ -138,9 +139,8 @@ def test_a_resumed_evolution_is_the_uninterrupted_one(argon, tmp_path):
 
 
 def test_how_the_loop_is_cut_changes_nothing(argon):
-    a, b = (
-        train_snes(LJ, START, argon, generations=6, **OPTIONS | {"every": n, "checkpoint_every": n}) for n in (2, 3)
-    )
+    cut = lambda n: train_snes(LJ, START, argon, generations=6, **OPTIONS | {"every": n, "checkpoint_every": n})
+    a, b = cut(2), cut(3)
     jax.tree.map(np.testing.assert_array_equal, a.last, b.last)
 
 
@@ -185,6 +185,8 @@ def test_bad_options(argon):
     bad("multiple of every", every=4)
     bad("must not be negative", lambda_1=-1.0)
     bad("weight is positive", structures=[s.replace(energy=None, forces=None, virial=None) for s in argon])
+    with pytest.raises(TrainingFailed, match="generation 5"):
+        train_snes(LJ, START, [s.replace(energy=np.nan) for s in argon], generations=5, **OPTIONS)
     bad("nothing is named 'b1'", bias="b1")
     bad("is an array", bias="sigma")
     bad("divide the population", devices=3)
