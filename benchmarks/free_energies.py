@@ -126,7 +126,7 @@ def melting(name: str) -> list[Row]:
             fe.bulk_value(potential, params, there, cv, temperature=KELVIN, pressure=3.88, steps=8000, **LJ)[0]
         )
     found = fe.interface_pinning(
-        potential, params, box, cv, values=tuple(values), k=0.5, temperatures=np.array([0.96, 1.04]) * KELVIN,
+        potential, params, box, cv, values=tuple(values), k=4.0, temperatures=np.array([0.96, 1.04]) * KELVIN,
         pressure=3.88, steps=50_000, **LJ,
     )  # fmt: skip
     T, error = found.melting

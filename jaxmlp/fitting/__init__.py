@@ -7,6 +7,7 @@ from jaxmlp.fitting.config import Config, Data, read_config
 from jaxmlp.fitting.families import FAMILIES, build
 from jaxmlp.fitting.fit import Fit, fit
 from jaxmlp.fitting.full_batch import train_lbfgs
+from jaxmlp.fitting.gaussian_process import GAPFit, fit_gap
 from jaxmlp.fitting.linear import LinearResult, design_rows, fit_linear, solve
 from jaxmlp.fitting.loader import Loader
 from jaxmlp.fitting.loss import Loss, prefactor, staged
@@ -14,6 +15,7 @@ from jaxmlp.fitting.optimizers import optimizer, schedule
 from jaxmlp.fitting.predictions import predict
 from jaxmlp.fitting.readers import iterate_structures, read_structures
 from jaxmlp.fitting.reference_energies import fit_reference_energies
+from jaxmlp.fitting.snes import Evolved, train_snes
 from jaxmlp.fitting.splits import kfold, split
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.survey import Survey
@@ -22,10 +24,10 @@ from jaxmlp.fitting.train import Trained, TrainingFailed, train
 from jaxmlp.fitting.trainable import Trainable, names
 
 __all__ = [
-    "FAMILIES", "Accuracy", "Batch", "Config", "Data", "Error", "Finding", "Fit", "LinearResult", "Loader", "Loss",
+    "FAMILIES", "Accuracy", "Batch", "Config", "Data", "Error", "Evolved", "Finding", "Fit", "GAPFit", "LinearResult", "Loader", "Loss",
     "Predictions", "Shape", "Structure", "Survey", "Trainable", "Trained", "TrainingFailed", "accuracy", "build",
-    "by_element", "by_group", "check_structures", "collate", "design_rows", "fit", "fit_linear",
+    "by_element", "by_group", "check_structures", "collate", "design_rows", "fit", "fit_gap", "fit_linear",
     "fit_reference_energies", "iterate_structures", "kfold", "label", "names", "optimizer", "predict",
     "predict_structures", "prefactor", "raise_errors", "read_config", "read_structures", "schedule", "solve",
-    "split", "staged", "subtract", "train", "train_lbfgs",
+    "split", "staged", "subtract", "train", "train_lbfgs", "train_snes",
 ]  # fmt: skip

@@ -25,7 +25,11 @@ SNES = (
     "bias",
     "every",
 )
-METHODS = ("gradient", "linear", "lbfgs", "snes")
+GPR = (
+    "sigma_energy", "sigma_forces", "sigma_virial", "groups", "method", "clusters", "per_group", "delta", "theta", "limit",
+    "jitter",
+)  # fmt: skip
+METHODS = ("gradient", "linear", "gpr", "lbfgs", "snes")
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,12 @@ class Config:
         potential: {"family": name, **options of that family}, {"file": a potential to go on with}, and in both
             "base": a file whose energies are subtracted, and to which the fit is the correction.
         method: "gradient"; "linear", for parameters in which the energy is linear; "lbfgs", all data in every step;
-            "snes", evolution by energies and forces only.
+            "snes", evolution by energies and forces only; "gpr", sparse Gaussian-process regression, for a GAP.
         loss: see `Loss`; a weight may be {"start": a, "end": b} (with the learning rate) or {"values": [...],
             "epochs": [...]}.
         optimizer: see `optimizers.optimizer`.
         linear: solver, weights, strength of `fit_linear`.
+        gpr: noises and choice of the sparse points of `fit_gap`.
         snes: population, sigma0, batch_size, bias and weights of `train_snes`; `epochs` are its generations.
         epochs, batch_size, ema, patience: of `train`, or steps for lbfgs.
         train, freeze, low_rank, rank: which parameters change, see `Trainable.of`.
@@ -83,6 +88,7 @@ class Config:
     loss: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     linear: Mapping[str, Any] = field(default_factory=dict)
+    gpr: Mapping[str, Any] = field(default_factory=dict)
     snes: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = 100
     batch_size: int = 8
@@ -118,7 +124,7 @@ class Config:
         solver = self.linear.get("solver", "bayesian")
         if solver not in SOLVERS:
             raise ValueError(f"linear: no solver is named {solver!r}{similar(solver, SOLVERS)}; there are {SOLVERS}.")
-        for name, known in (("linear", LINEAR), ("snes", SNES)):
+        for name, known in (("linear", LINEAR), ("gpr", GPR), ("snes", SNES)):
             for option in getattr(self, name):
                 if option not in known:
                     raise ValueError(

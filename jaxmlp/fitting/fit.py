@@ -18,6 +18,7 @@ from jaxmlp.fitting.checks import Finding, check_structures, raise_errors
 from jaxmlp.fitting.config import Config, read_config
 from jaxmlp.fitting.families import build, drawn
 from jaxmlp.fitting.full_batch import train_lbfgs
+from jaxmlp.fitting.gaussian_process import fit_gap
 from jaxmlp.fitting.labels import atomic_number
 from jaxmlp.fitting.linear import fit_linear
 from jaxmlp.fitting.loader import Loader
@@ -31,6 +32,7 @@ from jaxmlp.fitting.teacher import subtract
 from jaxmlp.fitting.train import Row, train
 from jaxmlp.fitting.trainable import Trainable
 from jaxmlp.potential import Params, Potential
+from jaxmlp.potentials.gap import GAP
 
 MODEL = "potential.safetensors"
 
@@ -193,10 +195,9 @@ def _start(settings: Config, structures, start, dtype):
     try:
         potential.shifted(params, energies)
     except ValueError:
-        if len(set(energies)) > 1 or settings.data.energies != "fit":
-            energies = np.zeros(len(energies))
-            if settings.data.energies not in ("fit", "none"):
-                raise
+        if settings.data.energies != "fit":
+            raise
+        energies = _uniform(potential, params, structures)
     potential, params = potential.adapted(params, Survey(structures))
     return potential, params, energies
 
@@ -210,6 +211,17 @@ def _energies(settings: Config, structures, species) -> np.ndarray:
         raise ValueError(f"data: energies is fit, none, or a mapping from symbols to eV; got {wanted!r}.")
     found = fit_reference_energies(structures, species, isolated_atoms=given)
     return np.array([found[z] for z in species])
+
+
+def _uniform(potential: Potential, params: Params, structures) -> np.ndarray:
+    """The mean energy of an atom for all species, or zeros where the potential has no place for that either."""
+    labelled = [s for s in structures if s.energy is not None]
+    mean = np.full(len(potential.species), np.mean([s.energy / len(s) for s in labelled]))
+    try:
+        potential.shifted(params, mean)
+    except ValueError:
+        return np.zeros(len(mean))
+    return mean
 
 
 def _fitted(settings: Config, potential, params, sets, energies, output, on_epoch) -> tuple[Params, list[Row]]:
@@ -230,6 +242,10 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
         )  # fmt: skip
         return got.params, got.history
     per_epoch = -(-len(Loader(structures, potential, settings.batch_size).plan(None)) // settings.devices)
+    if settings.method == "gpr":
+        if not isinstance(potential, GAP):
+            raise ValueError(f"method gpr fits a GAP; {type(potential).__name__} is none.")
+        return fit_gap(potential, params, structures, seed=settings.seed, **common, **settings.gpr).params, []
     if settings.method == "snes":
         evolved = train_snes(
             potential, params, structures, sets.get("validation", ()), generations=settings.epochs, seed=settings.seed,

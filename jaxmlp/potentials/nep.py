@@ -139,13 +139,13 @@ class NEP(Potential):
         return params
 
     def shifted(self, params: Params, energies) -> Params:
-        """Return `params` with energies (S,) eV of atoms added: to b_t in version 5, else to b1 for one species."""
+        """Return `params` with energies (S,) eV of atoms added: to b_t in version 5, else to b1, equal for all species."""
         if self.version == 5:
             return params | {"b_t": params["b_t"] - jnp.asarray(energies, params["b_t"].dtype)}
-        if len(self.species) > 1:
+        if np.ptp(energies) > 0:
             raise ValueError(
-                f"NEP of version {self.version} has one bias for all species, and no parameters for energies of atoms; "
-                "take version 5, or subtract the energies from the data."
+                f"NEP of version {self.version} has one bias for all species: energies of atoms must be equal; take "
+                "version 5, or subtract them from the data."
             )
         return params | {"b1": params["b1"] - jnp.asarray(energies, params["b1"].dtype)[0]}
 

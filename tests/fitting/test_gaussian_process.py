@@ -172,25 +172,22 @@ def test_a_kernel_of_finite_rank_gives_the_dense_process_of_energies_and_forces(
 
 
 def test_with_few_points_it_is_the_textbook_sparse_process():
-    """Least squares of [Lambda^(-1/2) K_NM, L^T] by definition; two sizes, as sigma of an energy goes with sqrt(N)."""
+    """Least squares of [Lambda^(-1/2) K_NM, L^T] by its definition."""
     potential = GAP((14,), (PAIRS, soap(3.0, 4)))
-    train = clusters(5, sizes=(3, 4))
+    train = clusters(5, sizes=(3,))
     fit = fitted(potential, start(potential), train, delta=(0.3, 0.9), theta=0.7, clusters="farthest", jitter=0)
 
-    def columns(system):
-        functions = [definition(term, system) for term in potential.processes]
+    functions = [definition(term, train[0].system) for term in potential.processes]
 
-        def of(R):
-            found = zip(potential.processes, fit.params["processes"], functions, strict=True)
-            parts = [(term, p, *function(R)) for term, p, function in found]
-            return jnp.concatenate([w @ kernel(term, p, x, p["sparse"]) for term, p, x, w in parts])
+    def columns(R):
+        found = zip(potential.processes, fit.params["processes"], functions, strict=True)
+        parts = [(term, p, *function(R)) for term, p, function in found]
+        return jnp.concatenate([w @ kernel(term, p, x, p["sparse"]) for term, p, x, w in parts])
 
-        return jax.jit(lambda R: (of(R), jax.jacfwd(of)(R)))
-
-    of = {len(s): columns(s.system) for s in train[:2]}
+    of = jax.jit(lambda R: (columns(R), jax.jacfwd(columns)(R)))
     K = []
     for s in train:
-        energy, slope = of[len(s)](s.system.R)
+        energy, slope = of(s.system.R)
         K += [energy[None], -slope.reshape(9, -1).T]
     y, sigma = data_of(train)
     A = np.concatenate(K) / sigma[:, None]
@@ -266,10 +263,16 @@ def test_sigmas_follow_groups_atoms_and_weights():
     heavy = [s.replace(weight=4.0) for s in data]
     np.testing.assert_allclose(one, alpha(heavy, sigma_energy=0.04, sigma_forces=0.6), rtol=1e-9)
     assert not np.allclose(one, alpha(data, sigma_energy=0.02, sigma_forces=0.3, groups={"a": (1.0, 1.0, 1.0)}))
-    energies = bare(data, "energy")
-    twice = alpha([s.replace(weight=1 / len(s)) for s in energies], sigma_energy=0.02)
-    fit = fit_gap(potential, params, energies, energies=[0.0], method=None, sigma_energy=0.02)
-    assert not np.allclose(twice, fit.params["processes"][0]["alpha"])  # variances grow with N, not with N^2
+
+
+def test_sigmas_of_energies_and_virials_go_with_the_root_of_the_number_of_atoms():
+    potential = GAP((14,), (soap(2.0, 4),))
+    one = clusters(1, box=BOX, sizes=(4,))[0]
+    fit = fitted(potential, start(potential), [one], method=None)
+    six = one.virial[np.triu_indices(3)]  # each component once
+    expected = one.energy**2 / (4 * 0.02**2) + np.sum(one.forces**2) / 0.05**2 + np.sum(six**2) / (4 * 0.1**2)
+    np.testing.assert_allclose(fit.factor.total, expected, rtol=1e-12)
+    assert fit.factor.rows == 1 + 12 + 6
 
 
 def test_committees_scatter_as_the_posterior_says():
@@ -278,8 +281,8 @@ def test_committees_scatter_as_the_posterior_says():
     fit = fitted(potential, start(potential), data, delta=0.5)
     members = fit.committee(jax.random.key(0), 400)
     one = data[1]
-    energy = jax.jit(jm.energy_fn(potential, one.system))
-    found = np.array([energy(one.system.R, None, p) for p in members])
+    energy = jax.jit(jax.vmap(lambda p: jm.energy_fn(potential, one.system)(one.system.R, None, p)))
+    found = np.asarray(energy(jax.tree.map(lambda *x: jnp.stack(x), *members)))
     batch = next(Loader([one], potential, 1).epoch())
     K = np.asarray(kernel_columns(potential, fit.params, batch, forces=False, virial=False).energy)
     variance = fit.posterior.variance(K)[0]
@@ -318,8 +321,12 @@ def test_pairs_are_spread_evenly_and_hyper_parameters_come_from_the_data():
     assert 0.5 * sum(per_atom) / sum(map(len, data)) < pairs.count <= sum(per_atom) / sum(map(len, data))  # ... times f
     spread = np.std([s.energy / len(s) for s in data])
     np.testing.assert_allclose(energy_spread(potential, data), spread, rtol=0.2)
-    np.testing.assert_allclose(params["processes"][1]["delta"], energy_spread(potential, data))
-    np.testing.assert_allclose(params["processes"][0]["delta"], energy_spread(potential, data) / pairs.count)
+    # A draw from the prior varies over the instances of all atoms as the energies do: its expected variance.
+    for term, p, count in zip(potential.processes, params["processes"], (pairs.count, 1.0), strict=True):
+        every = jnp.asarray(instances(potential, term, data).x)
+        K = np.asarray(kernel(term, p, every, every))
+        expected = count**2 * (np.trace(K) / len(K) - K.mean())
+        np.testing.assert_allclose(expected, energy_spread(potential, data) ** 2, rtol=1e-6)
 
 
 def test_points_from_groups_and_of_their_element():
