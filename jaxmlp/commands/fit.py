@@ -37,8 +37,8 @@ def fit(
         epochs: 200
 
     All words are those of `jaxmlp.fitting.Config`. Families: nep, mtp, snap, ace, gap, bpnn, dp, schnet, painn,
-    dimenet, egnn, nequip, allegro, mace. The folder holds the potential (any command reads it), the log, figures and the report;
-    the same command goes on with a run that was stopped. Exit code 1 if the training diverged.
+    dimenet, egnn, nequip, allegro, mace. The folder holds the potential (any command reads it), the log, figures and
+    the report; the same command goes on with a run that was stopped. Exit code 1 if the training diverged.
     """
     import json
     import shutil

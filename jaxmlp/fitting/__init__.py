@@ -24,10 +24,10 @@ from jaxmlp.fitting.train import Trained, TrainingFailed, train
 from jaxmlp.fitting.trainable import Trainable, names
 
 __all__ = [
-    "FAMILIES", "Accuracy", "Batch", "Config", "Data", "Error", "Evolved", "Finding", "Fit", "GAPFit", "LinearResult", "Loader", "Loss",
-    "Predictions", "Shape", "Structure", "Survey", "Trainable", "Trained", "TrainingFailed", "accuracy", "build",
-    "by_element", "by_group", "check_structures", "collate", "design_rows", "fit", "fit_gap", "fit_linear",
-    "fit_reference_energies", "iterate_structures", "kfold", "label", "names", "optimizer", "predict",
-    "predict_structures", "prefactor", "raise_errors", "read_config", "read_structures", "schedule", "solve",
-    "split", "staged", "subtract", "train", "train_lbfgs", "train_snes",
+    "FAMILIES", "Accuracy", "Batch", "Config", "Data", "Error", "Evolved", "Finding", "Fit", "GAPFit",
+    "LinearResult", "Loader", "Loss", "Predictions", "Shape", "Structure", "Survey", "Trainable", "Trained",
+    "TrainingFailed", "accuracy", "build", "by_element", "by_group", "check_structures", "collate", "design_rows",
+    "fit", "fit_gap", "fit_linear", "fit_reference_energies", "iterate_structures", "kfold", "label", "names",
+    "optimizer", "predict", "predict_structures", "prefactor", "raise_errors", "read_config", "read_structures",
+    "schedule", "solve", "split", "staged", "subtract", "train", "train_lbfgs", "train_snes",
 ]  # fmt: skip

@@ -26,8 +26,8 @@ SNES = (
     "every",
 )
 GPR = (
-    "sigma_energy", "sigma_forces", "sigma_virial", "groups", "method", "clusters", "per_group", "delta", "theta", "limit",
-    "jitter",
+    "sigma_energy", "sigma_forces", "sigma_virial", "groups", "method", "clusters", "per_group", "delta", "theta",
+    "limit", "jitter",
 )  # fmt: skip
 METHODS = ("gradient", "linear", "gpr", "lbfgs", "snes")
 

@@ -139,7 +139,7 @@ class NEP(Potential):
         return params
 
     def shifted(self, params: Params, energies) -> Params:
-        """Return `params` with energies (S,) eV of atoms added: to b_t in version 5, else to b1, equal for all species."""
+        """Return `params` with energies (S,) eV of atoms added: to b_t in version 5, else, if they are equal, to b1."""
         if self.version == 5:
             return params | {"b_t": params["b_t"] - jnp.asarray(energies, params["b_t"].dtype)}
         if np.ptp(energies) > 0:
