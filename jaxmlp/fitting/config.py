@@ -12,7 +12,7 @@ from jaxmlp.fitting.loss import Loss, prefactor, staged
 from jaxmlp.fitting.optimizers import optimizer as build_optimizer
 from jaxmlp.fitting.optimizers import schedule
 
-LINEAR = ("solver", "weights", "strength")
+LINEAR = ("solver", "weights", "strength", "error")
 SNES = (
     "population",
     "sigma0",
@@ -68,7 +68,7 @@ class Config:
         loss: see `Loss`; a weight may be {"start": a, "end": b} (with the learning rate) or {"values": [...],
             "epochs": [...]}.
         optimizer: see `optimizers.optimizer`.
-        linear: solver, weights, strength of `fit_linear`.
+        linear: solver, weights, strength and error of `fit_linear`.
         gpr: noises and choice of the sparse points of `fit_gap`.
         snes: population, sigma0, batch_size, bias and weights of `train_snes`; `epochs` are its generations.
         epochs, batch_size, ema, patience: of `train`, or steps for lbfgs.

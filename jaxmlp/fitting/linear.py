@@ -1,6 +1,7 @@
 """Linear fits: parameters in which a potential's energy is linear, determined by least squares over all labels."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxmlp.evaluate import Execution
 from jaxmlp.fitting.batches import Batch
 from jaxmlp.fitting.bayesian_regression import ard, bayesian_ridge
+from jaxmlp.fitting.least_absolute import least_absolute
 from jaxmlp.fitting.linear_solvers import LinearFit, least_squares, ridge
 from jaxmlp.fitting.loader import Loader
 from jaxmlp.fitting.predictions import check, plain
@@ -44,7 +46,8 @@ class LinearResult(NamedTuple):
     Args:
         params: of the potential, with the new coefficients.
         fit: coefficients, their uncertainty and the evidence.
-        factors: of the rows by kind, unscaled: other weights need no new rows.
+        factors: of the rows by kind, unscaled: other weights need no new rows. Of absolute errors, as they are
+            weighted at the end.
         coefficients: puts coefficients (p,) into `params`; draws of `fit.sample` make a committee.
     """
 
@@ -159,6 +162,7 @@ def fit_linear(
     solver: str = "bayesian",
     strength: float | None = None,
     prior: np.ndarray | None = None,
+    error: str = "mse",
     energies: np.ndarray | None = None,
     fit_energies: bool = False,
     batch_size: int = 4,
@@ -175,6 +179,8 @@ def fit_linear(
         strength: of the ridge; None: that of the largest evidence.
         prior: (p,) factors of the parameters in the ridge's norm, a smoothness prior; the columns are normalised
             first, so that units do not matter.
+        error: "mse", or "mae" for absolute errors in place of squares, see `least_absolute`, which keeps all rows in
+            memory; of the solvers "ridge" and "least-squares" then.
         energies: (S,) eV of atoms, subtracted from the data; the caller adds them to the result (`Potential.shifted`).
         fit_energies: fit the energies of atoms too (what is left of them).
 
@@ -184,8 +190,11 @@ def fit_linear(
     check(potential)
     if solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {solver!r}.")
+    if error not in ("mse", "mae") or (error == "mae" and solver not in ("ridge", "least-squares")):
+        raise ValueError(f'error is "mse", or "mae" with solver "ridge" or "least-squares"; got {error!r}, {solver!r}.')
     c0, put = split_linear(potential, params, fit_energies)
     kinds = tuple(k for k in KINDS if weights is None or weights.get(k, 0) > 0)
+    kept: dict[str, list] = {kind: [] for kind in kinds}
     factors = {kind: no_rows(len(c0)) for kind in kinds}
     options = {"energies": energies, "fit_energies": fit_energies, "batch_size": batch_size, "execution": execution}
     for rows in design_rows(potential, params, structures, kinds=kinds, **options):
@@ -193,10 +202,17 @@ def fit_linear(
             found = getattr(rows, kind)
             if found is not None:
                 factors[kind] = add_rows(factors[kind], *found)
+                kept[kind] += [found] * (error == "mae")
     factors = {kind: qr for kind, qr in factors.items() if qr.rows}
     if not factors:
         raise ValueError(f"the data have no labels of {', '.join(kinds)}.")
-    fit = solve(factors, weights=weights, solver=solver, strength=strength, prior=prior)
+    if error == "mae":
+        if solver == "ridge" and strength is None:
+            strength = solve(factors, weights=weights, solver=solver, prior=prior).precision
+        again = partial(solve, solver=solver, strength=strength, prior=prior)
+        fit, factors = least_absolute({k: kept[k] for k in factors}, again, weights=weights)
+    else:
+        fit = solve(factors, weights=weights, solver=solver, strength=strength, prior=prior)
     return LinearResult(put(jnp.asarray(fit.coefficients, c0.dtype)), fit, factors, put)
 
 
