@@ -1,16 +1,18 @@
 """What potentials want to know of a training set before they are trained: `Potential.adapted`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxmlp.evaluate import DEFAULT, map_rows
 from jaxmlp.fitting.loader import Loader
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.trainable import dtype_of
+from jaxmlp.neighbors.graph import Graph
 from jaxmlp.neighbors.grid import edges
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System, species_index
@@ -56,10 +58,18 @@ class Survey:
             atoms += len(system)
         return max(1.0, found / atoms)
 
-    def per_atom(self, potential: Potential, params: Params, quantity: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return values (atoms, ...) of a method (params, graph) of a local potential, and species (atoms,)."""
+    def per_atom(
+        self, potential: Potential, params: Params, quantity: str | Callable[[Potential, Params, Graph], Array]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return values (atoms, ...) and species (atoms,) of all atoms.
+
+        Args:
+            quantity: a method (params, graph) -> (n, ...) of a local potential, by its name, or a function (potential,
+                params, graph) of that kind.
+        """
         loader = Loader(self.some, potential, 16, kinds=(), dtype=dtype_of(params))
-        function = lambda potential, params, graph, execution: getattr(potential, quantity)(params, graph)
+        call = getattr(type(potential), quantity) if isinstance(quantity, str) else quantity
+        function = lambda potential, params, graph, execution: call(potential, params, graph)
 
         @jax.jit
         def of(params, batch):

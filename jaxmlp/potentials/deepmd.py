@@ -22,6 +22,7 @@ from jaxmlp.potentials.deepmd_frame import LocalFrame
 from jaxmlp.system import System, species_index
 
 Part = SeE2A | SeE2R | SeE3 | SeAtten | LocalFrame
+FLOOR = 0.01  # of deviations, as in deepmd-kit
 ROWS = 32  # atoms of one species whose fitting network is evaluated together
 CLOSEST = 0.5  # Å, where a model does not say how near its training data come
 
@@ -102,7 +103,10 @@ class DeepPotential(Potential):
 
     def adapted(self, params: Params, survey) -> tuple["DeepPotential", Params]:
         """Set means and deviations of the environment matrices, as `statistics` does."""
-        return self, statistics(self, params, list(survey.systems))
+        parts = [_Moments(part, p, len(self.species)) for part, p in zip(self.parts, params["parts"], strict=True)]
+        for part in parts:
+            part.add(*survey.per_atom(self, params, lambda potential, _, graph, part=part: part.of(potential, graph)))
+        return self, params | {"parts": tuple(part.statistics(FLOOR) for part in parts)}
 
     @property
     def width(self) -> int:
@@ -303,7 +307,7 @@ def deep_potential(
     return DeepPotential(species, (part,), net, descriptor == "se_atten", fparams=fparams, aparams=aparams)
 
 
-def statistics(potential: DeepPotential, params: Params, systems: Sequence[System], floor: float = 0.01) -> Params:
+def statistics(potential: DeepPotential, params: Params, systems: Sequence[System], floor: float = FLOOR) -> Params:
     """Return `params` with means and deviations of the environment matrices of some structures.
 
     As deepmd-kit: for each species of the centre, over all slots, empty ones (rows of zeros) included; angular columns
@@ -319,7 +323,7 @@ def statistics(potential: DeepPotential, params: Params, systems: Sequence[Syste
         R, box = jnp.asarray(system.R), None if system.box is None else jnp.asarray(system.box)
         graph = full_graph(potential, R, box, jnp.asarray(index), search(R, box))
         for part in parts:
-            part.add(graph.within(part.part.cutoff), index, potential)
+            part.add(np.asarray(part.of(potential, graph)), index)
     return params | {"parts": tuple(part.statistics(floor) for part in parts)}
 
 
@@ -332,22 +336,25 @@ class _Moments:
         self.count = np.zeros((species, 1))
         self.sums = np.zeros((2, species, width))
 
-    def add(self, graph: Graph, index: np.ndarray, potential: DeepPotential) -> None:
+    def of(self, potential: DeepPotential, graph: Graph) -> Array:
+        """Return the sums over the slots of each atom, (n, 2, width): of numbers and of their squares."""
         part, removed, total = self.part, potential.exclude, potential.slots
+        graph = graph.within(part.cutoff)
         unit = jax.tree.map(jnp.asarray, {"davg": self.params["davg"] * 0, "dstd": self.params["dstd"] * 0 + 1})
         if isinstance(part, LocalFrame):
-            x = np.asarray(part(unit, graph, total, removed))
-            first, second, slots = x, x**2, 1
-        else:
-            env = environment(part, unit, graph, total, removed)
-            on = np.asarray(env.inside)
-            s = np.where(on, env.s, 0.0)
-            a = sum((np.where(on, x, 0.0) ** 2 for x in env.angular), np.zeros_like(s)) / 3
-            first = np.stack([s.sum(1), np.zeros(len(s))], axis=1)
-            second, slots = np.stack([(s**2).sum(1), a.sum(1)], axis=1), part.slots
-        np.add.at(self.count, index, slots)
-        np.add.at(self.sums[0], index, first)
-        np.add.at(self.sums[1], index, second)
+            x = part(unit, graph, total, removed)
+            return jnp.stack([x, x * x], axis=1)
+        env = environment(part, unit, graph, total, removed)
+        s = jnp.where(env.inside, env.s, 0.0)
+        a = sum((jnp.where(env.inside, x, 0.0) ** 2 for x in env.angular), jnp.zeros_like(s)) / 3
+        first, second = (s, jnp.zeros_like(s)), (s * s, a)
+        return jnp.stack([jnp.stack([x.sum(axis=1) for x in pair], axis=1) for pair in (first, second)], axis=1)
+
+    def add(self, values: np.ndarray, index: np.ndarray) -> None:
+        """Add what `of` returns of atoms of the species `index` (n,)."""
+        np.add.at(self.count, index, 1 if isinstance(self.part, LocalFrame) else self.part.slots)
+        np.add.at(self.sums[0], index, values[:, 0])
+        np.add.at(self.sums[1], index, values[:, 1])
 
     def statistics(self, floor: float) -> Params:
         mean, square = self.sums / np.maximum(self.count, 1)
