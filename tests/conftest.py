@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import jax
@@ -20,6 +21,22 @@ if jaxlib.__version__.startswith("0.10.") and "XLA_FLAGS" not in os.environ:
 MODE: dict[str, bool] = {}  # of the programs that jit holds
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+SLOW = [
+    line.replace("[", "[[]")  # a bracket in the name of a test is one
+    for line in (Path(__file__).parent / "slow.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks choose
+def pytest_collection_modifyitems(items):
+    """Mark the tests of slow.txt as slow."""
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        if any(fnmatchcase(name, pattern) for pattern in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", autouse=True)

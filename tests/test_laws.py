@@ -215,6 +215,7 @@ def test_second_derivatives_agree_in_every_mode(subject):
     close(found, forward_reverse, max(abs(forward_reverse), 1), rtol=1e-5, atol=1e-5)
 
 
+@costly
 def test_the_gradient_in_the_parameters_is_a_finite_difference(subject):
     if not jax.tree.leaves(subject.params):
         pytest.skip("this potential has no parameters")
@@ -252,6 +253,7 @@ def test_vmap_is_a_loop(subject):
     close(batched, jnp.stack([subject._compiled_evaluate(subject.params, R, *rest).energy for R in Rs]))
 
 
+@costly
 def test_an_overflow_is_never_silent(subject):
     small = replace(subject.search, capacities=(1,) * len(subject.search.capacities))
     assert jax.jit(lambda R, box: small(R, box).overflow)(subject.R, subject.box)
@@ -264,6 +266,7 @@ def test_an_overflow_is_never_silent(subject):
         np.testing.assert_allclose(found, subject.derivatives(subject.neighbors)[0], rtol=1e-12)
 
 
+@costly
 def test_energy_and_forces_are_smooth_at_the_cutoff(subject):
     """A pair crossing the cutoff; the largest jump allowed is the change of a smooth function over the step."""
     if not subject.case.smooth:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import POTENTIAL, SPECIES, TRUE, labelled, systems
+from mixture import POTENTIAL, SPECIES, TRUE, labelled, systems
 
 import jaxmlp as jm
 from jaxmlp.evaluate import Execution

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import SPECIES, labelled, systems
+from mixture import SPECIES, labelled, systems
 
 from jaxmlp.fitting import FAMILIES, Survey, Trainable, build, names, predict_structures
 from jaxmlp.fitting.trainable import matches

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import yaml
-from toy import POTENTIAL, SPECIES, TRUE, labelled, systems, with_nan
+from mixture import POTENTIAL, SPECIES, TRUE, labelled, systems, with_nan
 
 import jaxmlp as jm
 from jaxmlp import cli

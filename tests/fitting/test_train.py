@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toy import POTENTIAL, TRUE, labelled, systems, with_nan, wrong
+from mixture import POTENTIAL, TRUE, labelled, systems, with_nan, wrong
 
 from jaxmlp.fitting import Loader, Loss, Trainable, TrainingFailed, names, train, train_lbfgs
 from jaxmlp.fitting.loss import prefactor, staged
@@ -74,7 +74,7 @@ def test_two_devices_make_one_step_of_two_batches(on_two_devices):
     on_two_devices("""
 import jax, numpy as np
 import sys; sys.path.insert(0, "tests/fitting")
-from toy import *
+from mixture import *
 from jaxmlp.fitting import Loss, train
 data = labelled(systems(4)[:1] * 4)                     # all batches have one shape
 two = train(POTENTIAL, wrong(1.02), data, epochs=3, batch_size=2, devices=2, loss=Loss(1.0, 1.0), optimizer=1e-3)
