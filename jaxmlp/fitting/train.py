@@ -87,8 +87,9 @@ def train(
 
     Args:
         params: starting parameters.
-        structures, validation: the training set, and what decides which epoch was best; without a validation set
-            that is the loss of training.
+        structures, validation: the training set, and what decides which epoch was best, by the loss with the weights
+            at the end of training (of mean absolute errors for Huber's function); without a validation set the
+            training set does.
         loss: what is made small; None takes `Loss()`.
         optimizer: any optax chain, or the learning rate of Adam.
         epochs, batch_size: of the training.
@@ -146,7 +147,7 @@ def train(
         run.epoch += 1
         now = driver.params(state)
         row |= driver.validate(now)
-        judged = row.get("validation_loss", row["loss"])
+        judged = row["validation_loss"] if held is not None else driver.judged(row)
         if judged < run.best_loss:
             run.best, run.best_loss, best = run.epoch, judged, now
         row = {"epoch": run.epoch, **row, "seconds": time.perf_counter() - begin}
@@ -181,13 +182,18 @@ class _Driver:
         if members > 1:
             axes = (0, None) if self.counts is None else (0, None, 0)
             step, errors = jax.vmap(step, axes), jax.vmap(errors, (0, None))
-        self.step = jax.jit(step, donate_argnums=0)
-        self.errors = jax.jit(errors)
-        self.traced: set = set()
+        self.compilations = 0
 
-    @property
-    def compilations(self) -> int:
-        return len(self.traced)
+        def traced(*arguments):
+            self.compilations += 1  # Python runs once for each compilation
+            return step(*arguments)
+
+        self.step = jax.jit(traced, donate_argnums=0)
+        self.errors = jax.jit(errors)
+        # The weights at the end decide which epoch was best, whatever they are until then.
+        with jax.numpy_dtype_promotion("standard"):
+            end = {k: w(jnp.asarray(10**9)) if callable(w) else w for k, w in training.loss.weights.items()}
+        self.weights = {k: float(w) for k, w in end.items()}
 
     def start(self) -> State:
         dtype = self.data.dtype
@@ -237,7 +243,6 @@ class _Driver:
         infos: list[StepInfo] = []
         chosen: list[list[np.ndarray]] = []
         for batch, members in self.batches(self.data, (self.seed, number)):
-            self.traced.add((batch.R.shape, batch.neighbors.index.shape))
             arguments = (state, batch) if self.counts is None else (state, batch, self.counts)
             state, info = self.step(*arguments)
             infos.append(info)
@@ -277,6 +282,11 @@ class _Driver:
         kinds = () if self.held is None else self.held.kinds
         return batch_errors(self.training.potential, params, one, kinds, self.training.execution)
 
+    def judged(self, row: Row) -> float:
+        """The loss of training with the weights at the end."""
+        power = 2 if self.training.loss.error == "mse" else 1
+        return sum(self.weights[k] * row[f"train_{k}"] ** power for k in self.training.kinds)
+
     def validate(self, params: Params) -> Row:
         """RMSE and MAE by kind of the validation set, mean over members, and its loss."""
         if self.held is None:
@@ -304,8 +314,5 @@ class _Driver:
         for k, (a, b, n) in total.items():
             if n:
                 row[f"mae_{k}"], row[f"rmse_{k}"] = a / n, (b / n) ** 0.5
-                w = self.training.loss.weights[k]
-                with jax.numpy_dtype_promotion("standard"):
-                    w = float(w(jnp.asarray(10**9))) if callable(w) else w  # the weight at the end
-                value += w * (b / n if self.training.loss.error == "mse" else a / n)
+                value += self.weights[k] * (b / n if self.training.loss.error == "mse" else a / n)
         return row | {"validation_loss": value}
