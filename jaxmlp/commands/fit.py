@@ -41,7 +41,6 @@ def fit(
     the report; the same command goes on with a run that was stopped. Exit code 1 if the training diverged.
     """
     import json
-    import shutil
 
     from jaxmlp.fitting import check_structures, read_config
     from jaxmlp.fitting import fit as run
@@ -52,7 +51,7 @@ def fit(
     changes = {} if epochs is None else {"epochs": epochs}
     settings = read_config(config, **changes)
     folder = output or Path(settings.output or "fit")
-    settings = read_config(settings, output=str(folder))
+    settings = read_config(settings, output=str(folder), resume=settings.resume and not fresh)
     if check:
         for name, structures in read_sets(settings).items():
             found = check_structures(structures)
@@ -62,8 +61,6 @@ def fit(
             if any(f.severity == "error" for f in found):
                 raise typer.Exit(1)
         return
-    if fresh and (folder / "checkpoints").is_dir():
-        shutil.rmtree(folder / "checkpoints")
     folder.mkdir(parents=True, exist_ok=True)
     log = Log(folder)
     shown = nullcontext() if quiet else Progress(settings.epochs, console=console())

@@ -1,6 +1,7 @@
 """From a configuration to a fitted potential, its errors and its files."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -35,6 +36,7 @@ from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials.gap import GAP
 
 MODEL = "potential.safetensors"
+MAY_CHANGE = ("epochs", "patience", "checkpoint_every", "output", "resume")  # between a run and its continuation
 
 
 class Part(NamedTuple):
@@ -112,7 +114,7 @@ def fit(
     potential, params, energies = _start(settings, learned["train"], start, dtype)
     output = None if settings.output is None else Path(settings.output)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
+        _open(output, settings)
     params, history = _fitted(settings, potential, params, learned, energies, output, on_epoch)
     potential, params = _finished(settings, potential, params, energies, base)
     parts = {}
@@ -123,7 +125,7 @@ def fit(
         parts[name] = Part(list(structures), found, accuracy(structures, found))
     result = Fit(potential, params, history, parts, findings, time.perf_counter() - begin, output)
     if output is not None:
-        write(result, settings)
+        write(result)
     return result
 
 
@@ -297,13 +299,34 @@ def _finished(settings: Config, potential, params, energies, base) -> tuple[Pote
     return (potential, params) if base is None else (base[0] + potential, (base[1], params))
 
 
-def write(result: Fit, settings: Config) -> None:
-    """Write potential, configuration, history, figures and report into the folder of the fit."""
+def _open(output: Path, settings: Config) -> None:
+    """Make the folder, and write the configuration into it.
+
+    Raises:
+        ValueError: it holds a run of another configuration.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    file, run = output / "config.json", output / "checkpoints"
+    new = json.loads(json.dumps(asdict(settings), default=str))
+    if not settings.resume:
+        shutil.rmtree(run, ignore_errors=True)
+    elif run.is_dir() and file.exists():
+        old = json.loads(file.read_text())
+        others = [k for k in new if k not in MAY_CHANGE and new[k] != old.get(k)]
+        if others:
+            raise ValueError(
+                f"{output} holds a run with another {', '.join(others)}: start it again (jaxmlp fit --fresh, or "
+                "resume: false), or take another folder."
+            )
+    file.write_text(json.dumps(new, indent=1) + "\n")
+
+
+def write(result: Fit) -> None:
+    """Write potential, figures and report into the folder of the fit."""
     from jaxmlp.fitting.report import write_report
     from jaxmlp.formats.detect import save
 
     folder = result.output
     assert folder is not None
     save(folder / MODEL, result.potential, result.params)
-    (folder / "config.json").write_text(json.dumps(asdict(settings), indent=1, default=str) + "\n")
     write_report(folder, result.history, {n: (p.structures, p.predictions) for n, p in result.parts.items()})

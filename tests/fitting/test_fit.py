@@ -69,6 +69,9 @@ def test_a_fit_from_the_command_line_leaves_a_potential_that_other_commands_read
     assert cli.main(["fit", str(data / "fit.yaml"), "--output", str(out)]) == 0  # goes on to 4
     epochs = [json.loads(line)["epoch"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert epochs == [1, 2, 3, 4]
+    (data / "other.yaml").write_text(yaml.safe_dump(config | {"batch_size": 2, "seed": 5}))
+    assert cli.main(["fit", str(data / "other.yaml"), "--output", str(out)]) == 2
+    assert "another batch_size, seed" in capsys.readouterr().err
     names = {p.name for p in out.iterdir()}
     assert {"potential.safetensors", "report.txt", "report.json", "learning.png", "parity.png", "config.json"} <= names
     capsys.readouterr()
