@@ -234,8 +234,9 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
     structures = sets["train"]
     common: dict[str, Any] = {"energies": energies}
     if settings.method == "linear":
-        found = fit_linear(potential, params, structures, **common, **settings.linear, fit_energies=True)
-        return found.params, []
+        refined = not isinstance(settings.data.energies, Mapping)  # those of isolated atoms stay what they are
+        fitted = fit_linear(potential, params, structures, **common, **settings.linear, fit_energies=refined)
+        return fitted.params, []
     if settings.method == "lbfgs":
         loss = settings.build_loss(1)
         got = train_lbfgs(
@@ -247,7 +248,8 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
     if settings.method == "gpr":
         if not isinstance(potential, GAP):
             raise ValueError(f"method gpr fits a GAP; {type(potential).__name__} is none.")
-        return fit_gap(potential, params, structures, seed=settings.seed, **common, **settings.gpr).params, []
+        found = fit_gap(potential, params, structures, seed=settings.seed, **common, **settings.gpr).params
+        return potential.shifted(found, -energies), []  # they are added to the potentials of all methods alike
     if settings.method == "snes":
         evolved = train_snes(
             potential, params, structures, sets.get("validation", ()), generations=settings.epochs, seed=settings.seed,

@@ -44,7 +44,7 @@ def data(tmp_path_factory):
 
 def test_a_linear_fit_from_python_holds_the_energies_of_atoms():
     fitted = jm.fit(LINEAR | {"data": {"energies": {"Ne": -3.0, "Ar": -7.0}}}, train=shifted(DATA), test=shifted(TEST))
-    np.testing.assert_allclose(fitted.params["species_coeffs"], list(ENERGIES.values()), atol=0.5)
+    np.testing.assert_allclose(fitted.params["species_coeffs"], list(ENERGIES.values()), rtol=1e-12)
     s = shifted(TEST)[2]
     energy = jm.energy_fn(fitted.potential, s.system)(s.system.R, s.system.box, fitted.params)
     np.testing.assert_allclose(energy, fitted.parts["test"].predictions.energy[2], rtol=1e-10)
@@ -111,6 +111,16 @@ def test_a_committee_and_fine_tuning():
     np.testing.assert_array_equal(tuned.params["offset"], one["offset"])
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), tuned.params["readout"], one["readout"])
     assert max(jax.tree.leaves(moved)) > 0
+
+
+def test_a_gap_by_its_configuration():
+    gap = {"family": "gap", "cutoff": 4.5, "n_max": 2, "l_max": 1, "n_sparse": 6, "n_sparse_pairs": 4}
+    options = {"method": "gpr", "gpr": {"sigma_energy": 0.01, "sigma_forces": 0.1}}
+    fitted = jm.fit({"potential": gap, "data": {"energies": {"Ne": -3.0, "Ar": -7.0}}, **options}, train=shifted(DATA))
+    np.testing.assert_array_equal(fitted.params["e0"], list(ENERGIES.values()))
+    assert fitted.parts["train"].accuracy.energy.rmse < 0.05
+    with pytest.raises(ValueError, match="gpr fits a GAP; MTP is none"):
+        jm.fit({"potential": MTP, "method": "gpr"}, train=DATA)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
