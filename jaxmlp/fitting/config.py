@@ -40,10 +40,12 @@ class Data:
         train, validation, test: files or folders, see `fitting.read_structures`; a list for several. `validation` may
             be a fraction or a number of the training structures instead.
         read: options of `read_structures`: format, names of labels, units, type_map.
-        energies: "fit" (least squares over the training set), "none", or a mapping from symbols to eV of an isolated
-            atom.
+        energies: "fit" (least squares over the training set; a linear fit refines them), "none", or a mapping from
+            symbols to eV of an isolated atom.
         check: look for wrong labels before training; errors stop the fit.
         limit: at most as many training structures, chosen at random.
+        teacher: file of a potential whose energies, forces and virials take the place of all labels.
+        hessian_rows: of the teacher too, products of its Hessian with as many directions (for the loss's `hessian`).
     """
 
     train: Any = None
@@ -53,6 +55,8 @@ class Data:
     energies: Any = "fit"
     check: bool = True
     limit: int | None = None
+    teacher: str | None = None
+    hessian_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,8 @@ def read_config(config: Mapping[str, Any] | str | PathLike | Config, **changes: 
     data = settings.pop("data", {})
     data = data if isinstance(data, Data) else _record(Data, data, "data")
     if here is not None:
-        data = replace(data, **{n: _placed(getattr(data, n), here) for n in ("train", "validation", "test")})
+        paths = ("train", "validation", "test", "teacher")
+        data = replace(data, **{n: _placed(getattr(data, n), here) for n in paths})
         for name in ("file", "base"):
             if name in settings.get("potential", {}):
                 settings["potential"] = dict(settings["potential"]) | {name: _placed(settings["potential"][name], here)}

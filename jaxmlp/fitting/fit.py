@@ -29,7 +29,7 @@ from jaxmlp.fitting.snes import train_snes
 from jaxmlp.fitting.splits import split
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.survey import Survey
-from jaxmlp.fitting.teacher import subtract
+from jaxmlp.fitting.teacher import label, subtract
 from jaxmlp.fitting.train import Row, train
 from jaxmlp.fitting.trainable import Trainable
 from jaxmlp.potential import Params, Potential
@@ -159,6 +159,12 @@ def read_sets(settings: Config, given: Mapping[str, Any] | None = None) -> dict[
             raise ValueError(f"data: validation takes {part} of {n} structures: leave some to train on.")
         if count:
             sets["train"], sets["validation"] = split(sets["train"], [n - count, count], seed=settings.seed)
+    if settings.data.teacher is not None:
+        from jaxmlp.formats.detect import load
+
+        potential, params = load(settings.data.teacher)
+        rows = settings.data.hessian_rows
+        sets = {name: label(s, potential, params, hessian_rows=rows, seed=settings.seed) for name, s in sets.items()}
     return {name: sets[name] for name in ("train", "validation", "test") if name in sets}
 
 

@@ -99,6 +99,16 @@ def test_a_correction_to_a_base_is_a_sum(tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), fitted.params[1], direct.params)
 
 
+def test_a_teacher_labels_the_structures_of_its_student(tmp_path):
+    jm.save(tmp_path / "teacher.safetensors", POTENTIAL, TRUE)
+    bare = [s.replace(energy=None, forces=None, virial=None) for s in DATA]
+    config = LINEAR | {"data": {"energies": "none", "teacher": str(tmp_path / "teacher.safetensors")}}
+    student = jm.fit(config, train=bare)
+    same = [s if all(s.system.pbc) else s.replace(virial=None) for s in DATA]  # a cluster gets none
+    direct = jm.fit(LINEAR | {"data": {"energies": "none"}}, train=same)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), student.params, direct.params)
+
+
 def test_a_committee_and_fine_tuning():
     small = {"family": "painn", "cutoff": 4.0, "n_features": 4, "n_interactions": 1, "n_radial": 4, "hidden": [4]}
     common = {"epochs": 2, "batch_size": 5, "optimizer": {"learning_rate": 0.01}}
