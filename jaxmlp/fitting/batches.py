@@ -85,11 +85,11 @@ def shape_of(hoods: Sequence[Neighborhood], structures: Sequence[Structure] = ()
     """The smallest shape that holds all of them at once."""
     slots = tuple(np.max([h.counts for h in hoods], axis=0).tolist())
     directions = max((len(s.hessian[0]) for s in structures if s.hessian is not None), default=0)
-    return Shape(sum(map(len, hoods)), sum(len(h.owner) for h in hoods), len(hoods), _rounded(slots), directions)
+    return Shape(sum(map(len, hoods)), sum(len(h.owner) for h in hoods), len(hoods), whole_words(slots), directions)
 
 
-def _rounded(slots: tuple[int, ...]) -> tuple[int, ...]:
-    """Slots with the last made a multiple of four, for rows of whole SIMD words."""
+def whole_words(slots: tuple[int, ...]) -> tuple[int, ...]:
+    """Return slots with the last made a multiple of four, for rows of whole SIMD words."""
     return (*slots[:-1], max(4, -(-slots[-1] // 4) * 4))
 
 

@@ -250,7 +250,6 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
             trainable=trainable, on_epoch=on_epoch, **common,
         )  # fmt: skip
         return got.params, got.history
-    per_epoch = -(-len(Loader(structures, potential, settings.batch_size).plan(None)) // settings.devices)
     if settings.method == "gpr":
         if not isinstance(potential, GAP):
             raise ValueError(f"method gpr fits a GAP; {type(potential).__name__} is none.")
@@ -267,8 +266,10 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
     if settings.members > 1 and "family" in settings.potential and not any(trainable.low_rank):
         dtype = jnp.dtype(settings.dtype)
         starts = lambda key: merged(trainable.chosen, drawn(potential, key, dtype), params)
+    loader = Loader(structures, potential, settings.batch_size, dtype=jnp.dtype(settings.dtype), **common)
+    per_epoch = -(-len(loader.plan(None)) // settings.devices)
     got = train(
-        potential, params, structures, sets.get("validation", ()), loss=settings.build_loss(per_epoch),
+        potential, params, loader, sets.get("validation", ()), loss=settings.build_loss(per_epoch),
         optimizer=settings.build_optimizer(per_epoch), epochs=settings.epochs, batch_size=settings.batch_size,
         seed=settings.seed, ema=settings.ema, patience=settings.patience, trainable=trainable,
         members=settings.members, bootstrap=settings.bootstrap, starts=starts, devices=settings.devices,

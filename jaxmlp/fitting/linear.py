@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxmlp.evaluate import Execution
@@ -104,18 +103,16 @@ def design_rows(
         fit_energies: the energies of atoms are columns too.
     """
     c0, put = split_linear(potential, params, fit_energies)
-    zero = put(jnp.zeros_like(c0))
     loader = Loader(structures, potential, batch_size, dtype=c0.dtype, energies=energies)
     kinds = loader.kinds = tuple(k for k in kinds if k in loader.kinds)
     virial = "virial" in kinds
 
     @jax.jit
-    def work(params, batch: Batch, starts):
+    def work(batch: Batch, starts):
         def predict(c):
-            out = plain(potential, put_into(params, c), batch, virial=virial, execution=execution)
+            out = plain(potential, put(c), batch, virial=virial, execution=execution)
             return out if "forces" in kinds else out._replace(forces=None)
 
-        put_into = lambda params, c: merge_linear(potential, params, c, fit_energies)
         origin = jnp.zeros_like(c0)
         along = lambda k: jax.jvp(predict, (origin,), (jax.nn.one_hot(k, len(c0), dtype=c0.dtype),))[
             1
@@ -124,14 +121,9 @@ def design_rows(
 
     starts = jnp.arange(0, len(c0), chunk)
     for batch in loader.epoch():
-        base, columns = jax.device_get(work(zero, batch, starts))
+        base, columns = jax.device_get(work(batch, starts))
         columns = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(c0)], columns)
         yield _rows(jax.device_get(batch), base, columns, kinds)
-
-
-def merge_linear(potential: Potential, params: Params, c: Array, energies: bool = False) -> Params:
-    """Return `params` with the vector of linear parameters c (p,)."""
-    return split_linear(potential, params, energies)[1](c)
 
 
 def _rows(batch: Batch, base, columns, kinds) -> Rows:

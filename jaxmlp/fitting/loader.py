@@ -6,7 +6,7 @@ from functools import cached_property
 import jax
 import numpy as np
 
-from jaxmlp.fitting.batches import Batch, Shape, collate, kinds_of
+from jaxmlp.fitting.batches import Batch, Shape, collate, kinds_of, whole_words
 from jaxmlp.fitting.neighborhoods import Neighborhood, neighborhood
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.potential import Potential
@@ -56,7 +56,7 @@ class Loader:
         self.offsets = np.zeros(len(self.structures))
         if energies is not None:
             self.offsets = np.array([np.asarray(energies, float)[h.species].sum() for h in self.hoods])
-        slots = np.array([_slots(h) for h in self.hoods])
+        slots = np.array([whole_words(h.counts) for h in self.hoods])
         sizes = np.array([len(h) for h in self.hoods])
         bounds = _bounds(slots[:, -1], sizes, buckets)
         bucket = np.searchsorted(bounds, slots[:, -1])
@@ -78,7 +78,7 @@ class Loader:
         places = min(len(members), int(atoms // sizes.min()), 4 * many)
         top = tuple(slots.max(axis=0).tolist())
         directions = max((len(s.hessian[0]) for k in members if (s := self.structures[k]).hessian), default=0)
-        return Shape(atoms, ghosts, places, (*top[:-1], max(4, -(-top[-1] // 4) * 4)), directions)
+        return Shape(atoms, ghosts, places, top, directions)
 
     @cached_property
     def waste(self) -> float:
@@ -131,10 +131,6 @@ def _named(s: Structure, potential: Potential) -> Neighborhood:
         return neighborhood(s.system, potential.species, potential.shells)
     except ValueError as error:
         raise ValueError(f"{s.name}: {error}") from None
-
-
-def _slots(hood: Neighborhood) -> tuple[int, ...]:
-    return (*hood.counts[:-1], max(4, -(-hood.counts[-1] // 4) * 4))
 
 
 def _bounds(slots: np.ndarray, sizes: np.ndarray, buckets: int) -> list[int]:

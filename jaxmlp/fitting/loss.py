@@ -1,7 +1,7 @@
 """What a fit makes small: weighted errors of energies, forces, virials and second derivatives, and penalties."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxmlp.evaluate import DEFAULT, Execution
 from jaxmlp.fitting.batches import Batch
-from jaxmlp.fitting.predictions import Prediction, by_structure, plain, predict
+from jaxmlp.fitting.predictions import Prediction, by_structure, hessian_product, predict
 from jaxmlp.potential import Params, Potential
 
 Weight = float | Callable[[Array], Array]
@@ -167,18 +167,9 @@ def errors(
     """Return what `Loss.sums` does for the predictions of a potential; differentiable in reverse by `params`."""
     products = None
     if "hessian" in kinds:
-        difference = lambda v: _product(potential, params, batch, v, execution)
+        difference = lambda v: hessian_product(potential, params, batch, v, execution)
         products = jax.vmap(difference)(batch.labels["directions"]) - batch.labels["hessian"]
     prediction = predict(
         potential, params, batch, forces="forces" in kinds, virial="virial" in kinds, execution=execution
     )
     return loss.sums(prediction, products, batch, kinds)
-
-
-def _product(potential, params, batch: Batch, v: Array, execution) -> Array:
-    """H v (N, 3) eV/Å^2, by the derivative of the forces along v."""
-
-    def forces(R):
-        return plain(potential, params, replace(batch, R=R), virial=False, execution=execution).forces
-
-    return -jax.jvp(forces, (batch.R,), (v,))[1]

@@ -81,6 +81,15 @@ def plain(potential: Potential, params: Params, batch: Batch, *, virial: bool = 
     )
 
 
+def hessian_product(potential: Potential, params: Params, batch: Batch, v: Array, execution: Execution) -> Array:
+    """Return H v (N, 3) eV/Å^2 of all structures of a batch for v (N, 3): their Hessians are blocks of one."""
+
+    def forces(R):
+        return plain(potential, params, replace(batch, R=R), virial=False, execution=execution).forces
+
+    return -jax.jvp(forces, (batch.R,), (v,))[1]
+
+
 def _energies(potential, params, R, image, batch: Batch, execution) -> Array:
     """Site energies (N,) as a function of the positions and of the vectors of images."""
     neighbors = replace(batch.neighbors, image=image)

@@ -1,10 +1,8 @@
 """Labels from potentials: a teacher for distillation, and a base for learning differences."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
@@ -12,8 +10,9 @@ from jaxmlp.evaluate import DEFAULT, Execution
 from jaxmlp.fitting.accuracy import predict_structures
 from jaxmlp.fitting.batches import Batch
 from jaxmlp.fitting.loader import Loader
-from jaxmlp.fitting.predictions import check, plain
+from jaxmlp.fitting.predictions import check, hessian_product
 from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.trainable import dtype_of
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System
 
@@ -131,16 +130,12 @@ def hessian_products(
     out: list[np.ndarray | None] = [None] * len(structures)
     if not chosen:
         return out
-    types = [jnp.result_type(x) for x in jax.tree.leaves(params)]
-    dtype = np.result_type(*(t for t in types if jnp.issubdtype(t, jnp.floating)))
-    loader = Loader([structures[k] for k in chosen], potential, batch_size, dtype=dtype, kinds=("hessian",))
+    options = {"dtype": dtype_of(params), "kinds": ("hessian",)}
+    loader = Loader([structures[k] for k in chosen], potential, batch_size, **options)
 
     @jax.jit
     def products(params, batch: Batch) -> Array:
-        def forces(R):
-            return plain(potential, params, replace(batch, R=R), virial=False, execution=execution).forces
-
-        return lax.map(lambda v: -jax.jvp(forces, (batch.R,), (v,))[1], batch.labels["directions"])
+        return lax.map(lambda v: hessian_product(potential, params, batch, v, execution), batch.labels["directions"])
 
     for batch in loader.epoch():
         found = np.asarray(products(params, batch))

@@ -62,7 +62,7 @@ class _Run:
 def train(
     potential: Potential,
     params: Params,
-    structures: Sequence[Structure],
+    structures: Sequence[Structure] | Loader,
     validation: Sequence[Structure] = (),
     *,
     loss: Loss | None = None,
@@ -89,7 +89,7 @@ def train(
         params: starting parameters.
         structures, validation: the training set, and what decides which epoch was best, by the loss with the weights
             at the end of training (of mean absolute errors for Huber's function); without a validation set the
-            training set does.
+            training set does. A `Loader` in place of the training set has its own batch size and energies.
         loss: what is made small; None takes `Loss()`.
         optimizer: any optax chain, or the learning rate of Adam.
         epochs, batch_size: of the training.
@@ -119,7 +119,7 @@ def train(
         optimizer = optax.adam(float(optimizer))
     params = jax.tree.map(jnp.asarray, params)
     options: dict[str, Any] = {"dtype": dtype_of(params), "energies": energies}
-    data = Loader(structures, potential, batch_size, **options)
+    data = structures if isinstance(structures, Loader) else Loader(structures, potential, batch_size, **options)
     kinds = loss.kinds(data.kinds)
     data.kinds = kinds
     held = Loader(validation, potential, batch_size, **options) if len(validation) else None
@@ -129,7 +129,7 @@ def train(
         potential, Trainable.of(potential, params) if trainable is None else trainable, loss,
         optax.with_extra_args_support(optimizer), kinds, ema, execution,
     )  # fmt: skip
-    driver = _Driver(training, data, held, params, starts, members, bootstrap, devices, seed)
+    driver = _Driver(training, data, held, starts, members, bootstrap, devices, seed)
     run = _Run()
     state = driver.start()
     best = driver.params(state)
@@ -162,9 +162,9 @@ def train(
 class _Driver:
     """Compiled steps, and how members and devices are laid out."""
 
-    def __init__(self, training: Training, data, held, params, starts, members, bootstrap, devices, seed):
+    def __init__(self, training: Training, data, held, starts, members, bootstrap, devices, seed):
         self.training, self.data, self.held = training, data, held
-        self.fixed, self.starts = params, starts
+        self.starts = starts
         self.members, self.devices, self.seed = members, devices, seed
         if not 1 <= devices <= jax.device_count():
             raise ValueError(f"devices={devices}, but this process has {jax.device_count()}.")
