@@ -262,8 +262,7 @@ def interface_pinning(
         )
         for i, t in enumerate(T)
     ]  # fmt: skip
-    rest = steps // 4 if equilibration is None else equilibration
-    sim = md.run(md.replicas(sims), rest, log_every=max(1, rest), progress=progress).simulation
+    sim = md.equilibrate(md.replicas(sims), steps, equilibration, progress=progress)
     sim, log = md.run(sim, steps, log_every=log_every, progress=progress)
     found = [average(series) for series in log["cv"][:, :, 0].T]
     Q, error = np.array([[a.mean, a.error] for a in found]).T

@@ -111,13 +111,12 @@ def integrate(
     """
     checked_path(params)
     x, g = quadrature(windows)
-    rest = steps // 4 if equilibration is None else equilibration
     keys = jax.random.split(jax.random.key(key), len(x))
     conditions = {"temperature": temperature, "pressure": pressure, **options}
     conditions["begin"] = False
     sims = [md.langevin(potential, point(params, float(s)), system, key=k, **conditions) for s, k in zip(x, keys)]
     sim = md.replicas(sims) if exchange_every is None else md.replica_exchange(sims, every=exchange_every)
-    sim = md.run(sim, rest, log_every=max(1, rest), progress=progress).simulation
+    sim = md.equilibrate(sim, steps, equilibration, progress=progress)
     # The potential and parameters of the path, without elements that the system lacks.
     whole = md.langevin(potential, params, system, **conditions)
     potential, params = whole.dynamics.forces.potential, whole.atoms.params

@@ -68,7 +68,6 @@ def quantum(
         raise ValueError(f"windows is a number of 1 or more; got {windows}.")
     x, g = np.polynomial.legendre.leggauss(windows)
     y, g = 0.5 * (x + 1), 0.5 * g
-    rest = steps // 4 if equilibration is None else equilibration
     classical = 1.5 * len(system) * kB * temperature
     found = []
     for k, point in enumerate(y):
@@ -78,7 +77,7 @@ def quantum(
             potential, params, heavy, temperature=temperature, beads=beads, key=key + k, dt=slow * dt, tau=slow * tau,
             **options,
         )  # fmt: skip
-        sim = md.run(sim, rest, log_every=max(1, rest), progress=progress).simulation
+        sim = md.equilibrate(sim, steps, equilibration, progress=progress)
         log = md.run(sim, steps, log_every=log_every, progress=progress).log
         found.append(average(log["kinetic"]))
     K, error = np.array([a.mean for a in found]), np.array([a.error for a in found])

@@ -145,11 +145,10 @@ def _averages(
     sims: Sequence[Simulation], of: Callable[[dict], np.ndarray], steps: int, rest: int | None, every: int, bar: bool
 ) -> tuple[Any, np.ndarray, np.ndarray]:
     """Run all, together where they have one potential; return their ends, averages and errors."""
-    rest = steps // 4 if rest is None else rest
     alike = all(s.dynamics.forces.potential == sims[0].dynamics.forces.potential for s in sims)
 
     def go(sim: Simulation) -> tuple[Simulation, np.ndarray]:
-        sim = md.run(sim, rest, log_every=max(1, rest), progress=bar).simulation
+        sim = md.equilibrate(sim, steps, rest, progress=bar)
         sim, log = md.run(sim, steps, log_every=every, progress=bar)
         return sim, of(log)
 

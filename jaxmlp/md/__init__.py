@@ -4,7 +4,7 @@ from jaxmlp.md.barostats import MTK, BerendsenPressure, CellRescaling, Piston
 from jaxmlp.md.checkpoint import restart
 from jaxmlp.md.constraints import Constraints, constraints
 from jaxmlp.md.controls import Controls, GLEMatrices, InverseRamp, Ramp, SmoothRamp
-from jaxmlp.md.driver import Result, run
+from jaxmlp.md.driver import Result, equilibrate, run
 from jaxmlp.md.ensembles import Ensemble
 from jaxmlp.md.exchange import Exchange, replica_exchange
 from jaxmlp.md.h5md import H5MD
@@ -72,6 +72,7 @@ __all__ = [
     "cmd",
     "constraints",
     "drift",
+    "equilibrate",
     "kick",
     "kinetic_energy",
     "langevin",

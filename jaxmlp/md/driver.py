@@ -41,6 +41,12 @@ class Result(NamedTuple):
     log: dict[str, np.ndarray]
 
 
+def equilibrate(sim: Simulation, steps: int, rest: int | None = None, *, progress: bool = False) -> Simulation:
+    """Return the simulation after `rest` steps of which nothing is kept; None takes a quarter of `steps`, its run's."""
+    rest = steps // 4 if rest is None else rest
+    return run(sim, rest, log_every=max(1, rest), progress=progress).simulation
+
+
 def run(
     sim: Simulation,
     steps: int,

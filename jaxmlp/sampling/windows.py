@@ -98,8 +98,7 @@ def umbrella_sampling(
         bias, q = restraint(cv, potential.species, one, center)
         sims.append(md.langevin(potential + bias, (params, q), system, key=seed, **conditions))
     sim = md.replicas(sims) if exchange_every is None else md.replica_exchange(sims, every=exchange_every)
-    rest = steps // 4 if equilibration is None else equilibration
-    sim = md.run(sim, rest, log_every=max(1, rest), progress=progress).simulation
+    sim = md.equilibrate(sim, steps, equilibration, progress=progress)
     sim, log = md.run(sim, steps, log_every=log_every, progress=progress)
     periods = tuple(cv.periods) or (0.0,) * centers.shape[1]
     seen = log["cv"][:, :, : centers.shape[1]].swapaxes(0, 1)
