@@ -1,7 +1,7 @@
 """The protocol every interatomic potential follows."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,22 @@ def only(params: dict[str, Params], names: Iterable[str]) -> dict[str, Params]:
 def merge(part: Params, params: Params) -> Params:
     """Return `params` with the values of `part`, of the same structure but for None in place of what it has not."""
     return jax.tree.map(lambda new, old: old if new is None else new, part, params, is_leaf=lambda x: x is None)
+
+
+class LinearFunctions(NamedTuple):
+    """Energies that are linear in functions of sums over neighbours, E_i = sum_k c_k f_k(X_i) + what c does not change.
+
+    Args:
+        density: graph -> X, a tree of arrays (n, ...), each a sum over the edges of a row and a constant.
+        functions: (X, species (n,)) -> dE_i/dc, a tree like that of `Potential.linear_parameters`, each array with an
+            axis (n,) before its own.
+        slopes: (X and species of one atom (n = 1), dX (t, ...) in t directions) -> the changes of dE_i/dc, with an axis
+            (t,); None: `jax.jvp` of the functions.
+    """
+
+    density: Callable[[Graph], Any]
+    functions: Callable[[Any, Array], Params]
+    slopes: Callable[[Any, Array, Any], Params] | None = None
 
 
 class Potential:
@@ -76,6 +92,10 @@ class Potential:
         It is so in all of them together: what a linear fit determines. `jaxmlp.merge` puts other values back.
         """
         return jax.tree.map(lambda _: None, params)
+
+    def linear_functions(self, params: Params) -> LinearFunctions | None:
+        """Return what linear fits compute all columns of forces from at once, or None: then one by one."""
+        return None
 
     def shifted(self, params: Params, energies) -> Params:
         """Return `params` with `energies` (S,) eV added to those of the atoms of each species.

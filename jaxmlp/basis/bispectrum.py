@@ -71,6 +71,32 @@ def invariants(tables: Bispectrum, c: Array) -> Array:
     return jnp.sum(sums.reshape(-1, tori, n), axis=1).T
 
 
+def invariant_slopes(tables: Bispectrum, c: Array) -> Array:
+    """Return the derivatives of all I with respect to c, (n, triples, functions, harmonics).
+
+    dI/df_a is the product of the other two fields; those of all triples with f_a in them are projected at once.
+    """
+    f = _fields(tables, c)
+    sphere = points(tables.j_max)
+    tori, n, harmonics = len(sphere.weights), len(c), c.shape[2]
+    # Projections come in the order of the points, harmonics of one degree after another.
+    place = np.split(sphere.order, np.cumsum([turn.shape[1] for turn in sphere.turn])[:-1])
+    out = jnp.zeros((len(tables.triples), tables.functions, harmonics, n), c.dtype)
+    for own, by_factor in enumerate(_terms(tables)):
+        function, j = divmod(own, tables.j_max + 1)
+        terms = [(k, power, p, q) for p, rest in by_factor.items() for q, k, power in rest]
+        if not terms:
+            continue
+        y = jnp.stack([power * f[p] * f[q] for _, power, p, q in terms], axis=1)  # (T, terms, L n)
+        turn, along = sphere.turn[j], sphere.latitude[j] * sphere.weights
+        sums = matmul(jnp.asarray(sphere.torus[j], c.dtype), y.reshape(len(y), -1)).reshape(-1, len(terms), tori, n)
+        sums = jnp.sum(sums * jnp.asarray(along, c.dtype)[:, None, :, None], axis=2)
+        slope = matmul(jnp.asarray(turn.T, c.dtype), sums.reshape(len(sums), -1)).reshape(-1, len(terms), n)
+        k = np.array([term[0] for term in terms])
+        out = out.at[k[:, None], function, place[j]].set(slope.swapaxes(0, 1))
+    return jnp.moveaxis(out, 3, 0)
+
+
 def _folded(x: Array) -> Array:
     """A sum over rows, but for the last quarter of it: XLA adds whole rows fast, but not in its reductions."""
     return sum(jnp.split(x, FOLDS)[1:], start=jnp.split(x, FOLDS)[0])

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxmlp.evaluate import Execution
 from jaxmlp.fitting.batches import Batch
 from jaxmlp.fitting.bayesian_regression import ard, bayesian_ridge
+from jaxmlp.fitting.edge_slopes import fast_columns, flattened
 from jaxmlp.fitting.least_absolute import least_absolute
 from jaxmlp.fitting.linear_solvers import LinearFit, least_squares, ridge
 from jaxmlp.fitting.loader import Loader
@@ -57,7 +58,7 @@ class LinearResult(NamedTuple):
 
 
 def split_linear(potential: Potential, params: Params, energies: bool = False):
-    """Return the linear parameters as a vector (p,), and the function that puts such a vector into `params`.
+    """Return the linear parameters as a vector (p,), the function that puts such a vector into `params`, and their tree.
 
     Args:
         energies: whether the energies of atoms are among them; constants of the family never are.
@@ -77,7 +78,7 @@ def split_linear(potential: Potential, params: Params, energies: bool = False):
         raise ValueError(f"the energy of {type(potential).__name__} is linear in none of its parameters.")
     part = jax.tree.unflatten(tree, kept)
     flat, unravel = ravel_pytree(part)
-    return flat, lambda c: merge(unravel(c), params)
+    return flat, lambda c: merge(unravel(c), params), part
 
 
 def design_rows(
@@ -91,27 +92,42 @@ def design_rows(
     batch_size: int = 4,
     chunk: int = 8,
     execution: Execution = SMALL_BLOCKS,
+    fast: bool = True,
 ) -> Iterator[Rows]:
     """Yield the rows of all structures, batch by batch: labels less what the fixed parameters give.
 
-    A column is the derivative of energies, forces and virials along one linear parameter: a forward derivative of the
-    backward pass, of `chunk` columns at once under `vmap`, so that what does not depend on them is computed once.
+    A column is the derivative of energies, forces and virials along one linear parameter. Potentials with
+    `linear_functions` give all at once (`edge_slopes`); of any other it is a forward derivative of the backward pass,
+    of `chunk` columns at once under `vmap`, so that what does not depend on them is computed once.
 
     Args:
         kinds: of labels.
         energies: (S,) eV of atoms, subtracted from the data.
         fit_energies: the energies of atoms are columns too.
+        fast: False: one column after another, for all potentials.
     """
-    c0, put = split_linear(potential, params, fit_energies)
+    c0, put, part = split_linear(potential, params, fit_energies)
     loader = Loader(structures, potential, batch_size, dtype=c0.dtype, energies=energies)
     kinds = loader.kinds = tuple(k for k in kinds if k in loader.kinds)
-    virial = "virial" in kinds
+    forces, virial = "forces" in kinds, "virial" in kinds
+    linear = potential.linear_functions(params) if fast else None
+    flatten = flattened(part)
+
+    def at_zero(batch: Batch):
+        origin = put(jnp.zeros_like(c0))
+        out = plain(potential, origin, batch, virial=virial, execution=execution)
+        return out if forces else out._replace(forces=None)
 
     @jax.jit
-    def work(batch: Batch, starts):
+    def together(batch: Batch):
+        columns = fast_columns(potential, linear, flatten, batch, forces=forces, virial=virial)
+        return at_zero(batch), columns
+
+    @jax.jit
+    def one_by_one(batch: Batch, starts):
         def predict(c):
             out = plain(potential, put(c), batch, virial=virial, execution=execution)
-            return out if "forces" in kinds else out._replace(forces=None)
+            return out if forces else out._replace(forces=None)
 
         origin = jnp.zeros_like(c0)
         along = lambda k: jax.jvp(predict, (origin,), (jax.nn.one_hot(k, len(c0), dtype=c0.dtype),))[
@@ -121,9 +137,12 @@ def design_rows(
 
     starts = jnp.arange(0, len(c0), chunk)
     for batch in loader.epoch():
-        base, columns = jax.device_get(work(batch, starts))
-        columns = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(c0)], columns)
-        yield _rows(jax.device_get(batch), base, columns, kinds)
+        if linear is not None:
+            constant, columns = jax.device_get(together(batch))
+        else:
+            constant, columns = jax.device_get(one_by_one(batch, starts))
+            columns = jax.tree.map(lambda x: np.moveaxis(x.reshape(-1, *x.shape[2:])[: len(c0)], 0, -1), columns)
+        yield _rows(jax.device_get(batch), constant, columns, kinds)
 
 
 def _rows(batch: Batch, base, columns, kinds) -> Rows:
@@ -133,15 +152,15 @@ def _rows(batch: Batch, base, columns, kinds) -> Rows:
         weight = batch.weights[kind]
         if kind == "forces":
             keep = real & (np.append(weight, 0)[batch.structure] > 0)
-            A, b = columns.forces[:, keep], base.forces[keep]
+            A, b = columns.forces[keep], base.forces[keep]
             y = batch.labels["forces"][keep] - b
             w = np.repeat(np.sqrt(np.append(weight, 0)[batch.structure][keep]), 3)
         else:
             keep = weight > 0
-            A, b = getattr(columns, kind)[:, keep], getattr(base, kind)[keep]
+            A, b = getattr(columns, kind)[keep], getattr(base, kind)[keep]
             y = batch.labels[kind][keep] - b
             w = np.repeat(np.sqrt(weight[keep]) / n[keep], 1 if kind == "energy" else 9)
-        out[kind] = (A.reshape(len(A), -1).T, y.ravel(), w)
+        out[kind] = (A.reshape(-1, A.shape[-1]), y.ravel(), w)
     return Rows(**out)
 
 
@@ -184,7 +203,7 @@ def fit_linear(
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {solver!r}.")
     if error not in ("mse", "mae") or (error == "mae" and solver not in ("ridge", "least-squares")):
         raise ValueError(f'error is "mse", or "mae" with solver "ridge" or "least-squares"; got {error!r}, {solver!r}.')
-    c0, put = split_linear(potential, params, fit_energies)
+    c0, put, _ = split_linear(potential, params, fit_energies)
     kinds = tuple(k for k in KINDS if weights is None or weights.get(k, 0) > 0)
     kept: dict[str, list] = {kind: [] for kind in kinds}
     factors = {kind: no_rows(len(c0)) for kind in kinds}

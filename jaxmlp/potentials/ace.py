@@ -15,7 +15,7 @@ from jaxmlp.basis.harmonics import real_harmonics
 from jaxmlp.basis.radial import FAMILIES, smooth_step, splined
 from jaxmlp.basis.species import by_species, check_species, one_hot, pair_table, subset
 from jaxmlp.neighbors.graph import Graph
-from jaxmlp.potential import Params, Potential, only
+from jaxmlp.potential import LinearFunctions, Params, Potential, only
 from jaxmlp.potentials.ace_embedding import EMBEDDINGS, core_pair, embed, valid_powers, zbl_pair
 from jaxmlp.potentials.ace_tables import Function, feature_count, tables
 
@@ -185,7 +185,7 @@ class ACE(Potential):
     def site_energies(self, params: Params, graph: Graph) -> Array:
         """Return the energy of every atom, (n,) eV."""
         r = length(*graph.planes)
-        values = self._products(params, graph, r)  # (C, n)
+        values = self._products(params, graph.species, self._moments(graph, r))  # (C, n)
         table = tables(self.functions)
         s, p = len(self.species), self.densities
         c = jnp.concatenate([params["c"], jnp.zeros((1, p), params["c"].dtype)])
@@ -198,12 +198,31 @@ class ACE(Potential):
 
     def descriptors(self, params: Params, graph: Graph) -> Array:
         """Return the functions B_k of every atom, (n, K); zero for those of another central species."""
-        values = self._products(params, graph, length(*graph.planes))
+        return self._functions(params, graph.species, self._moments(graph, length(*graph.planes)))
+
+    def linear_functions(self, params: Params) -> LinearFunctions | None:
+        """Return the functions B_k of the moments; None where cores repel, which changes the energy beside them."""
+        part = self.linear_parameters(params)
+        if part["c"] is None or self.inner == "zbl" or np.any(np.asarray(params["core"])[..., 0]):
+            return None
+        share = np.array([[*e.weights, *[0.0] * (self.densities - len(e.weights))] for e in self.embeddings])
+
+        def functions(moments: Array, species: Array) -> Params:
+            B = self._functions(params, species, moments)
+            mine = jax.nn.one_hot(species, len(self.species), dtype=B.dtype)
+            c = B[:, :, None] * (mine @ jnp.asarray(share, B.dtype))[:, None]
+            return {name: None for name in params} | {"E0": mine, "c": c}
+
+        return LinearFunctions(lambda graph: self._moments(graph, length(*graph.planes)), functions)
+
+    def _functions(self, params: Params, species: Array, moments: Array) -> Array:
+        """B_k of every atom, (n, K)."""
+        values = self._products(params, species, moments)
         table = tables(self.functions)
         terms = values[table.term_product] * jnp.asarray(table.term_weight, values.dtype)[:, None]
         out = jax.ops.segment_sum(terms, table.term_feature, self.size, indices_are_sorted=True)
         if len(self.species) > 1:
-            out = jnp.where(jnp.asarray(table.owner)[:, None] == graph.species, out, 0.0)
+            out = jnp.where(jnp.asarray(table.owner)[:, None] == species, out, 0.0)
         return out.T
 
     def linear_parameters(self, params: Params) -> Params:
@@ -269,32 +288,37 @@ class ACE(Potential):
         width = np.array([[b.inner_width if b.inner_width > 0 else 1e-3 for b in row] for row in self.bonds])
         return pair_table(width, graph.species, graph.neighbor_species, r.dtype)
 
-    def _products(self, params: Params, graph: Graph, r: Array) -> Array:
-        """Rank 1 sums, then real parts of products, (C, n)."""
-        table = tables(self.functions)
+    def _moments(self, graph: Graph, r: Array) -> Array:
+        """sum_j g_k(r_ij) Y_lm(r_ij) over the neighbours of each species, (n, LM, S, K), in real harmonics; Y_00 is 1."""
         s, n = len(self.species), r.shape[0]
-        l_max = max((f[2] for f in table.graph.factors), default=0)
+        l_max = max((f[2] for f in tables(self.functions).graph.factors), default=0)
         g = self._radial(graph, r)
         k = g.shape[1]
         if s > 1:
             here = one_hot(graph.neighbor_species, s, 1, r.dtype)
             g = (here[:, :, None] * g[:, None]).reshape(n, s * k, -1)
-        if not table.graph.factors:
-            sums = jnp.sum(g, axis=-1).reshape(n, s, k, 1)
-            return jnp.stack([sums[:, mu, m - 1, 0] for mu, m in table.singles])
+        if not l_max:
+            return jnp.sum(g, axis=-1).reshape(n, 1, s, k)
         y = real_harmonics(*direction(*graph.planes), l_max)
-        y = jnp.stack([jnp.ones_like(r), *y[1:]], axis=1)  # (n, LM, M); Y_00 is 1 here
+        y = jnp.stack([jnp.ones_like(r), *y[1:]], axis=1)  # (n, LM, M)
         # In this order of factors and results XLA's products of small matrices are fastest, by a fifth.
-        moments = einsum("nlm,nqm->nlq", y, g).reshape(n, -1, s, k)
+        return einsum("nlm,nqm->nlq", y, g).reshape(n, -1, s, k)
+
+    def _products(self, params: Params, species: Array, moments: Array) -> Array:
+        """Rank 1 sums, then real parts of products, (C, n)."""
+        table = tables(self.functions)
         mu, m = np.array(table.singles, dtype=np.int32).reshape(-1, 2).T
         singles = moments[:, 0, mu, m - 1].T
-        re, im = self._complex_moments(params, graph, moments, l_max)
+        if not table.graph.factors:
+            return singles
+        re, im = self._complex_moments(params, species, moments)
         return jnp.concatenate([singles, products(table.graph, re, im)])
 
-    def _complex_moments(self, params: Params, graph: Graph, moments: Array, l_max: int) -> tuple[Array, Array]:
+    def _complex_moments(self, params: Params, species: Array, moments: Array) -> tuple[Array, Array]:
         """Re and Im of the A_(mu n l m) in the product graph, (factors, n) each."""
         s = len(self.species)
         factors = np.array(tables(self.functions).graph.factors)
+        l_max = int(factors[:, 2].max())
         n_max = int(factors[:, 1].max())
         radial = params["radial"][:, :, :n_max]
         blocks = []
@@ -303,7 +327,7 @@ class ACE(Potential):
             if s == 1:
                 block = einsum("ak,imk->ami", radial[0, 0, :, l], part[:, :, 0])
             else:
-                own = radial[:, :, :, l][graph.species]  # (n, S, N, K)
+                own = radial[:, :, :, l][species]  # (n, S, N, K)
                 block = einsum("iuak,imuk->uami", own, part)
             blocks.append(block.reshape(s * n_max * (2 * l + 1), -1))
         A = jnp.concatenate(blocks)

@@ -13,7 +13,7 @@ from jaxmlp.basis.moment_levels import LEVELS, level_moments
 from jaxmlp.basis.moments import Moments, basic_moments, scalars, weighted_scalars
 from jaxmlp.basis.species import check_species, subset
 from jaxmlp.neighbors.graph import Graph
-from jaxmlp.potential import Params, Potential, only
+from jaxmlp.potential import LinearFunctions, Params, Potential, only
 from jaxmlp.potentials.mtp_grade import coefficient_gradients, configuration_grade, grade
 
 
@@ -113,6 +113,17 @@ class MTP(Potential):
     def descriptors(self, params: Params, graph: Graph) -> Array:
         """Return the scalars B_k of every atom, (n, scalars)."""
         return scalars(self.moments, self._basic(params, graph)).T
+
+    def linear_functions(self, params: Params) -> LinearFunctions:
+        """Return the scalars B_k as functions of the basic moments."""
+
+        def functions(basic: Array, species: Array) -> Params:
+            mine = jax.nn.one_hot(species, len(self.species), dtype=basic.dtype)
+            return {name: None for name in params} | {
+                "species_coeffs": mine, "moment_coeffs": scalars(self.moments, basic.T).T,
+            }  # fmt: skip
+
+        return LinearFunctions(lambda graph: self._basic(params, graph).T, functions)
 
     def grades(self, params: Params, graph: Graph) -> Array:
         """Return the extrapolation grade of every neighbourhood, (n,); above 1 it extrapolates, see `mtp_grade`."""

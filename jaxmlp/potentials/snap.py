@@ -10,13 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.basis.bispectrum import Bispectrum, function_of_invariants, invariants, weighted_invariants
+from jaxmlp.basis.bispectrum import (
+    Bispectrum,
+    function_of_invariants,
+    invariant_slopes,
+    invariants,
+    weighted_invariants,
+)
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import harmonic_levels
 from jaxmlp.basis.hypersphere import radial_mixing
 from jaxmlp.basis.species import check_species, one_hot, pair_table, subset
 from jaxmlp.neighbors.graph import Graph
-from jaxmlp.potential import Params, Potential, only
+from jaxmlp.potential import LinearFunctions, Params, Potential, only
 
 einsum = partial(jnp.einsum, precision="highest")
 matmul = partial(jnp.matmul, precision="highest")
@@ -168,12 +174,43 @@ class SNAP(Potential):
 
     def descriptors(self, params: Params, graph: Graph) -> Array:
         """Return the bispectrum components of every atom, (n, K), as LAMMPS' compute sna/atom gives them."""
-        return self._components(params, graph, self._density(params, graph))
+        return self._components(graph.species, self._density(params, graph))
 
-    def _components(self, params: Params, graph: Graph, c: Array) -> Array:
-        tables, which, factor = _tables(len(self.elements), self.twojmax, self._norm)
-        isolated = self._isolated(c.dtype)
-        return invariants(tables, c)[:, which] * jnp.asarray(factor, c.dtype) - isolated[graph.species]
+    def linear_functions(self, params: Params) -> LinearFunctions:
+        """Return the components and their products as functions of the densities."""
+        tables = _tables(len(self.elements), self.twojmax, self._norm)[0]
+
+        def of_invariants(I: Array, species: Array) -> Params:
+            B = self._scaled(species, I)
+            mine = jax.nn.one_hot(species, len(self.species), dtype=B.dtype)
+            out = {"constant": mine, "linear": mine[:, :, None] * B[:, None], "weight": None}
+            if self.quadraticflag:
+                a, b = np.triu_indices(B.shape[1])
+                half = jnp.asarray(np.where(a == b, 0.5, 1.0), B.dtype)
+                out["quadratic"] = mine[:, :, None] * (B[:, a] * B[:, b] * half)[:, None]
+            return out
+
+        def functions(c: Array, species: Array) -> Params:
+            return of_invariants(invariants(tables, c), species)
+
+        def slopes(c: Array, species: Array, dc: Array) -> Params:
+            jacobian = invariant_slopes(tables, c)[0].reshape(len(tables.triples), -1)
+            change = matmul(dc.reshape(len(dc), -1), jacobian.T)
+            I = invariants(tables, c)
+            return jax.jvp(
+                lambda I: of_invariants(I, jnp.broadcast_to(species, len(I))),
+                (jnp.broadcast_to(I, change.shape),), (change,),
+            )[1]  # fmt: skip
+
+        return LinearFunctions(lambda graph: self._density(params, graph), functions, slopes)
+
+    def _components(self, species: Array, c: Array) -> Array:
+        return self._scaled(species, invariants(_tables(len(self.elements), self.twojmax, self._norm)[0], c))
+
+    def _scaled(self, species: Array, I: Array) -> Array:
+        """The components (n, K) of the invariants (n, triples)."""
+        _, which, factor = _tables(len(self.elements), self.twojmax, self._norm)
+        return I[:, which] * jnp.asarray(factor, I.dtype) - self._isolated(I.dtype)[species]
 
     @property
     def _norm(self) -> bool:
