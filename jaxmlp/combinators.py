@@ -85,6 +85,9 @@ class Composite(Potential):
     def for_system(self, system):
         return replace(self, members=tuple(m.for_system(system) for m in self.members))
 
+    def for_boxes(self, boxes):
+        return replace(self, members=tuple(m.for_boxes(boxes) for m in self.members))
+
     def _energies(self, params, graph: Graph) -> list[Array]:
         return [m.site_energies(p, graph.within(m.cutoff)) for m, p in zip(self.members, params)]
 

@@ -28,7 +28,8 @@ from jaxmlp.potential import MessagePassing, Params, Potential
 from jaxmlp.system import System, species_index
 
 SITE_QUANTITIES = (
-    "site_energies", "descriptors", "variances", "charges", "born_effective_charges", "site_tensors", "grades",
+    "site_energies", "descriptors", "variances", "charges", "born_effective_charges", "dipoles",
+    "site_tensors", "grades",
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The protocol every interatomic potential follows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
@@ -60,6 +60,9 @@ class Potential:
             computed from data, constants of formulas, energies of atoms.
         atomic_energies: name of the parameter (S,) eV, the energy an atom of each species adds, if there is one.
         pace: steps between updates of the parameters of a bias that learns during dynamics, 0 for what does not learn.
+
+    Potentials that know more of an atom than its energy define further methods of (params, graph): `charges`, (n,) e;
+    `dipoles`, (n, 3) e Å, whose sum is the dipole of the system; see `SITE_QUANTITIES` in `jaxmlp.energy`.
     """
 
     species: tuple[int, ...]
@@ -134,6 +137,10 @@ class Potential:
 
     def for_system(self, system: "System") -> "Potential":
         """Return the potential with hyper-parameters that depend on the system (k vectors, say) set for it."""
+        return self
+
+    def for_boxes(self, boxes: Sequence[Array | None]) -> "Potential":
+        """Return the potential with such hyper-parameters set so that they do for systems in all of these boxes."""
         return self
 
     def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["Potential", Params]:

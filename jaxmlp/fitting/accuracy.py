@@ -7,19 +7,23 @@ import jax
 import numpy as np
 
 from jaxmlp.evaluate import DEFAULT, Execution
+from jaxmlp.fitting.batches import PER_ATOM
 from jaxmlp.fitting.loader import Loader
-from jaxmlp.fitting.predictions import predict
+from jaxmlp.fitting.predictions import check, predict_kinds
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.trainable import dtype_of
 from jaxmlp.potential import Params, Potential
 
 
 class Predictions(NamedTuple):
-    """Energies (n,) eV, and of each structure its forces (N, 3) eV/Å and virial (3, 3) eV, if they were asked for."""
+    """Energies (n,) eV, and of each structure its forces (N, 3) eV/Å, virial (3, 3) eV, dipole (3,) e Å and
+    charges (N,) e; None for what was not asked for."""
 
-    energy: np.ndarray
-    forces: list[np.ndarray] | None
-    virial: list[np.ndarray] | None
+    energy: np.ndarray  # None for a model of dipoles, of which nothing asks it
+    forces: list[np.ndarray] | None = None
+    virial: list[np.ndarray] | None = None
+    dipole: list[np.ndarray] | None = None
+    charges: list[np.ndarray] | None = None
 
 
 class Error(NamedTuple):
@@ -38,12 +42,16 @@ class Accuracy(NamedTuple):
         forces: eV/Å, of components.
         virial: eV/atom, of the nine components.
         stress: eV/Å^3, of the nine components, for systems that have a volume.
+        dipole: e Å/atom, of the three components.
+        charges: e.
     """
 
     energy: Error | None
     forces: Error | None
     virial: Error | None
     stress: Error | None
+    dipole: Error | None = None
+    charges: Error | None = None
 
 
 def predict_structures(
@@ -51,8 +59,11 @@ def predict_structures(
     params: Params,
     structures: Sequence[Structure],
     *,
+    energy: bool = True,
     forces: bool = True,
     virial: bool = False,
+    dipole: bool = False,
+    charges: bool = False,
     batch_size: int = 8,
     execution: Execution = DEFAULT,
 ) -> Predictions:
@@ -60,27 +71,33 @@ def predict_structures(
 
     Energies of atoms (`Potential.atomic_energies`) are added in double precision, so that large ones cost no digits.
 
+    Args:
+        energy: False for models of dipoles, and then no forces and virials.
+        forces, virial, dipole, charges: what to return beside energies.
+
     Raises:
-        ValueError: elements that the potential lacks.
+        ValueError: elements that the potential lacks, labels that it does not predict.
     """
+    kinds = ("energy",) * energy + ("dipole",) * dipole + ("charges",) * charges
+    check(potential, kinds)
     dtype = dtype_of(params)
     bare, atoms = without_atoms(potential, params)
     loader = Loader(structures, potential, batch_size, dtype=dtype, kinds=())
-    run = jax.jit(lambda p, b: predict(potential, p, b, forces=forces, virial=virial, execution=execution))
+    kinds += ("forces",) * forces + ("virial",) * virial
+    run = jax.jit(lambda p, b: predict_kinds(loader.ready, p, b, kinds, execution))
     energies = np.zeros(len(structures))
-    F: list = [None] * len(structures)
-    W: list = [None] * len(structures)
+    found: dict[str, list] = {kind: [None] * len(structures) for kind in kinds if kind != "energy"}
     for batch in loader.epoch():
         out = jax.device_get(run(bare, batch))
         ids = np.asarray(batch.ids)
-        structure = np.asarray(batch.structure)
+        structure = np.where(batch.real, batch.structure, -1)
         for k, i in enumerate(ids[ids >= 0]):
-            energies[i] = float(out.energy[k]) + atoms[loader.hoods[i].species].sum()
-            if forces:
-                F[i] = out.forces[structure == k]
-            if virial:
-                W[i] = out.virial[k]
-    return Predictions(energies, F if forces else None, W if virial else None)
+            if energy:
+                energies[i] = float(out.energy[k]) + atoms[loader.hoods[i].species].sum()
+            for kind, values in found.items():
+                of_all = getattr(out, kind)
+                values[i] = of_all[structure == k] if kind in PER_ATOM else of_all[k]
+    return Predictions(energies if energy else None, **found)
 
 
 def without_atoms(potential: Potential, params: Params) -> tuple[Params, np.ndarray]:
@@ -97,7 +114,7 @@ def accuracy(structures: Sequence[Structure], predictions: Predictions) -> Accur
     """Return the errors of predictions for structures; every structure, whatever its weight, counts alike."""
 
     def known(name, values, divide=None):
-        pairs = [(s, v) for s, v in zip(structures, values or ()) if getattr(s, name) is not None]
+        pairs = [(s, v) for s, v in zip(structures, () if values is None else values) if getattr(s, name) is not None]
         if not pairs:
             return None
         d = [np.ravel((v - getattr(s, name)) / (divide(s) if divide else 1)) for s, v in pairs]
@@ -106,8 +123,9 @@ def accuracy(structures: Sequence[Structure], predictions: Predictions) -> Accur
     stressed = [(s, v) for s, v in zip(structures, predictions.virial or ()) if s.virial is not None and _volume(s)]
     stress = [np.ravel((v - s.virial) / _volume(s)) for s, v in stressed]
     return Accuracy(
-        known("energy", predictions.energy.tolist(), len), known("forces", predictions.forces),
+        known("energy", predictions.energy, len), known("forces", predictions.forces),
         known("virial", predictions.virial, len), _error(np.concatenate(stress)) if stress else None,
+        known("dipole", predictions.dipole, len), known("charges", predictions.charges),
     )  # fmt: skip
 
 
@@ -118,10 +136,7 @@ def by_group(structures: Sequence[Structure], predictions: Predictions) -> dict[
         groups.setdefault(s.group, []).append(k)
     pick = lambda x, chosen: None if x is None else [x[k] for k in chosen]
     return {
-        name: accuracy(
-            pick(structures, chosen),
-            Predictions(predictions.energy[chosen], pick(predictions.forces, chosen), pick(predictions.virial, chosen)),
-        )
+        name: accuracy(pick(structures, chosen), Predictions(*(pick(x, chosen) for x in predictions)))
         for name, chosen in sorted(groups.items(), key=lambda item: -len(item[1]))
     }
 

@@ -51,7 +51,8 @@ class Batch:
     Args:
         R: (N, 3) Å.
         species: (N,) places in the potential's species, -1 for atoms that only pad.
-        neighbors: of all of them; `image` holds vectors in Å, for a box that is the unit matrix.
+        neighbors: of all of them; `image` holds vectors in Å, for a box that is the unit matrix. For potentials that
+            need a whole system at once: of each structure, see `whole_batches`.
         structure: (N,) the structure each atom belongs to; B for atoms that only pad.
         counts: (B,) atoms of each structure; 1 for those that only pad.
         ids: (B,) the number of each structure in its data set; -1 for those that only pad.
@@ -68,6 +69,11 @@ class Batch:
     ids: Array
     labels: dict[str, Array]
     weights: dict[str, Array]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every structure is a system of its own, see `whole_batches`."""
+        return self.neighbors.index.ndim == self.R.ndim + 1
 
     @property
     def real(self) -> Array:

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from jax import Array
@@ -62,6 +63,8 @@ def nep(
     l_max: tuple[int, ...] = (4, 2, 0),
     neurons: int = 30,
     version: int = 4,
+    charge_mode: int = 0,
+    model_type: int = 0,
 ):
     """Return a NEP with the words and defaults of GPUMD's nep.in.
 
@@ -69,8 +72,12 @@ def nep(
         cutoff: radial and angular, Å; one number for both.
         n_max, basis_size: radial and angular.
         l_max: of the three-body terms; then 2 for the four-body term, and 1 for the five-body term.
+        charge_mode: 1, 2 or 3 for a qNEP, see `NEPCharge`; 0 for none.
+        model_type: 0 for energies, 1 for dipoles, see `NEPDipole`.
     """
     from jaxmlp.potentials.nep import NEP
+    from jaxmlp.potentials.nep_charge import NEPCharge
+    from jaxmlp.potentials.nep_tensor import NEPDipole
 
     radial, angular = cutoff if isinstance(cutoff, tuple) else (cutoff, cutoff)
     s = len(species)
@@ -78,7 +85,13 @@ def nep(
     if l_four not in (0, 2) or l_five not in (0, 1):
         raise ValueError(f"nep: l_max is (three-body, 0 or 2, 0 or 1); got {l_max}.")
     extra = ("222",) * (l_four == 2) + ("1111",) * (l_five == 1)
-    return NEP(species, (radial,) * s, (angular,) * s, n_max, basis_size, l_three, extra, neurons, version)
+    if model_type not in (0, 1) or charge_mode not in (0, 1, 2, 3) or (model_type and charge_mode):
+        raise ValueError(
+            "nep: charge_mode is 0 to 3, model_type 0 (energies) or 1 (dipoles), and one of the two is 0; got "
+            f"{charge_mode} and {model_type}."
+        )
+    make = partial(NEPCharge, mode=charge_mode) if charge_mode else NEPDipole if model_type else NEP
+    return make(species, (radial,) * s, (angular,) * s, n_max, basis_size, l_three, extra, neurons, version)
 
 
 def drawn(potential: Potential, key: Array, dtype) -> Params:

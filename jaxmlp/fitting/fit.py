@@ -23,6 +23,7 @@ from jaxmlp.fitting.gaussian_process import fit_gap
 from jaxmlp.fitting.labels import atomic_number
 from jaxmlp.fitting.linear import fit_linear
 from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.predictions import has_energy, predicts
 from jaxmlp.fitting.readers import read_structures
 from jaxmlp.fitting.reference_energies import fit_reference_energies
 from jaxmlp.fitting.snes import train_snes
@@ -119,14 +120,20 @@ def fit(
     potential, params = _finished(settings, potential, params, energies, base)
     parts = {}
     for name, structures in sets.items():
-        virial = any(s.virial is not None for s in structures)
-        forces = any(s.forces is not None for s in structures)
-        found = predict_structures(potential, params, structures, forces=forces, virial=virial)
+        found = predict_structures(potential, params, structures, **_reported(potential, structures))
         parts[name] = Part(list(structures), found, accuracy(structures, found))
     result = Fit(potential, params, history, parts, findings, time.perf_counter() - begin, output)
     if output is not None:
         write(result)
     return result
+
+
+def _reported(potential: Potential, structures: Sequence[Structure]) -> dict[str, bool]:
+    """What the report wants of a potential: all that it predicts and that any of the structures has."""
+    labelled = lambda kind: any(getattr(s, kind) is not None for s in structures)
+    energy = has_energy(potential)
+    asked = {"energy": energy} | {kind: energy and labelled(kind) for kind in ("forces", "virial")}
+    return asked | {kind: predicts(potential, kind) and labelled(kind) for kind in ("dipole", "charges")}
 
 
 def read_sets(settings: Config, given: Mapping[str, Any] | None = None) -> dict[str, list[Structure]]:
@@ -198,7 +205,9 @@ def _start(settings: Config, structures, start, dtype):
     named = settings.potential.get("species")
     species = {z for s in structures for z in s.system.species} if named is None else {atomic_number(z) for z in named}
     potential = build(settings.potential["family"], tuple(sorted(species)), **options)
-    energies = _energies(settings, structures, potential.species)
+    energies = np.zeros(len(potential.species))
+    if has_energy(potential):
+        energies = _energies(settings, structures, potential.species)
     params = jax.tree.map(cast, drawn(potential, jax.random.key(settings.seed), dtype))
     try:
         potential.shifted(params, energies)

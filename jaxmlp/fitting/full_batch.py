@@ -43,7 +43,6 @@ def train_lbfgs(
     Raises:
         ValueError: weights that depend on the step, a loss that is not finite at the start.
     """
-    check(potential)
     loss = Loss() if loss is None else loss
     if any(callable(w) for w in loss.weights.values()) or loss.noise:
         raise ValueError(
@@ -53,7 +52,10 @@ def train_lbfgs(
     chosen = Trainable.of(potential, params) if trainable is None else trainable
     dtype = dtype_of(params)
     data = Loader(structures, potential, batch_size, dtype=dtype, energies=energies)
-    kinds = data.kinds = loss.kinds(data.kinds)
+    kinds = loss.kinds(data.kinds)
+    check(potential, kinds)
+    data.choose(kinds)
+    potential = data.ready
     batches = list(data.epoch())  # held on the device: every step sees all of them
     totals = {k: sum(_total(k, b, loss) for b in batches) for k in kinds}
     start = chosen.start(jax.random.key(0))
@@ -101,4 +103,4 @@ def train_lbfgs(
 def _total(kind: str, batch, loss: Loss) -> float:
     """The sum of weights that the mean error of a kind is divided by."""
     w = np.asarray(batch.weights[kind])
-    return float(np.sum(w * np.asarray(batch.counts) if kind in ("forces", "hessian") and loss.atoms else w))
+    return float(np.sum(w * np.asarray(batch.counts) if kind in ("forces", "hessian", "charges") and loss.atoms else w))

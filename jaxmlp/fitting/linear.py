@@ -108,6 +108,7 @@ def design_rows(
     """
     c0, put, part = split_linear(potential, params, fit_energies)
     loader = Loader(structures, potential, batch_size, dtype=c0.dtype, energies=energies)
+    potential = loader.ready
     kinds = loader.kinds = tuple(k for k in kinds if k in loader.kinds)
     forces, virial = "forces" in kinds, "virial" in kinds
     linear = potential.linear_functions(params) if fast else None

@@ -6,9 +6,11 @@ from functools import cached_property
 import jax
 import numpy as np
 
+from jaxmlp.evaluate import in_rows
 from jaxmlp.fitting.batches import Batch, Shape, collate, kinds_of, whole_words
 from jaxmlp.fitting.neighborhoods import Neighborhood, neighborhood
 from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.whole_batches import collate_whole
 from jaxmlp.potential import Potential
 
 BUCKETS = 4
@@ -20,7 +22,8 @@ class Loader:
     Structures are sorted into a few *buckets* by how many neighbours their atoms have at most, such that the empty
     slots of all are fewest; all batches of a bucket have one shape, so that a training step compiles once for each
     bucket. A batch has room for `batch_size` structures of the bucket's mean size: many small ones or few large ones
-    fill it.
+    fill it. For potentials that need a whole system at once, buckets are of structures of similar size, and a batch has
+    `batch_size` of them, see `whole_batches`.
 
     Args:
         structures: the data set.
@@ -30,6 +33,10 @@ class Loader:
         energies: (S,) eV of an atom of each species, subtracted from the energies; None subtracts nothing.
         buckets: at most as many shapes.
         kinds: labels to keep; None keeps all that the data have.
+        whole: whether every structure is a system of its own; None: if the potential needs it.
+
+    Attributes:
+        ready: the potential with hyper-parameters that do for the boxes of all structures.
 
     Raises:
         ValueError: no structures, or elements that the potential lacks.
@@ -45,6 +52,7 @@ class Loader:
         energies: np.ndarray | None = None,
         buckets: int = BUCKETS,
         kinds: tuple[str, ...] | None = None,
+        whole: bool | None = None,
     ):
         if not structures:
             raise ValueError("a data set needs at least one structure.")
@@ -58,8 +66,12 @@ class Loader:
             self.offsets = np.array([np.asarray(energies, float)[h.species].sum() for h in self.hoods])
         slots = np.array([whole_words(h.counts) for h in self.hoods])
         sizes = np.array([len(h) for h in self.hoods])
-        bounds = _bounds(slots[:, -1], sizes, buckets)
-        bucket = np.searchsorted(bounds, slots[:, -1])
+        self.whole = needs_whole(potential) if whole is None else whole
+        self.ready = potential.for_boxes([s.system.box for s in self.structures]) if self.whole else potential
+        # Empty places come from rows that are too long, or from systems that are padded to the largest.
+        size, count = (sizes, np.ones_like(sizes)) if self.whole else (slots[:, -1], sizes)
+        bounds = _bounds(size, count, buckets)
+        bucket = np.searchsorted(bounds, size)
         self.members = [np.flatnonzero(bucket == b) for b in range(len(bounds))]
         self.shapes = [self._shape(m, slots[m], batch_size) for m in self.members]
 
@@ -70,21 +82,40 @@ class Loader:
         hoods = [self.hoods[k] for k in members]
         sizes, images = np.array([len(h) for h in hoods]), np.array([len(h.owner) for h in hoods])
         many = min(batch_size, len(members))
+        top = tuple(slots.max(axis=0).tolist())
+        directions = max((len(s.hessian[0]) for k in members if (s := self.structures[k]).hessian), default=0)
+        if self.whole:
+            return Shape(int(sizes.max()), int(images.max()), many, top, directions)
         atoms = max(int(np.ceil(many * sizes.mean())), int(sizes.max()))
         if len(set(sizes)) > 1:
             atoms = -(-atoms // 4) * 4
         # Images cost next to nothing: room for as many as the structures that have most of them bring along.
         ghosts = int(np.ceil(max((images / sizes).max() * atoms, images.max())))
         places = min(len(members), int(atoms // sizes.min()), 4 * many)
-        top = tuple(slots.max(axis=0).tolist())
-        directions = max((len(s.hessian[0]) for k in members if (s := self.structures[k]).hessian), default=0)
         return Shape(atoms, ghosts, places, top, directions)
+
+    def choose(self, kinds: tuple[str, ...]) -> None:
+        """Keep of the labels those of some kinds only.
+
+        Raises:
+            ValueError: dipoles of periodic structures for a potential whose dipoles are those of its charges.
+        """
+        self.kinds = tuple(k for k in kinds if k in self.kinds)
+        if "dipole" in self.kinds and hasattr(self.potential, "charges"):
+            for s in self.structures:
+                if s.dipole is not None and any(s.system.pbc):
+                    raise ValueError(
+                        f"{s.name}: the dipole of charges in a periodic system depends on which image of each atom is "
+                        "taken. Give whole molecules with pbc F F F (the cell may stay), or leave dipole out of the "
+                        "loss."
+                    )
 
     @cached_property
     def waste(self) -> float:
         """The share of neighbour slots that hold nothing, over the batches of an epoch in the order of the data."""
         held = sum(len(h.row) for h in self.hoods)
-        slots = sum(self.shapes[b].atoms * self.shapes[b].slots[-1] for b, _ in self.plan(None))
+        copies = lambda shape: shape.structures if self.whole else 1
+        slots = sum(copies(s) * s.atoms * s.slots[-1] for b, _ in self.plan(None) for s in [self.shapes[b]])
         return 1 - held / slots
 
     def plan(self, seed: int | tuple[int, ...] | None) -> list[tuple[int, np.ndarray]]:
@@ -98,6 +129,8 @@ class Loader:
 
     def _packed(self, order: np.ndarray, shape: Shape) -> list[np.ndarray]:
         """First fit: every structure goes into the first of the last few batches that has room."""
+        if self.whole:
+            return [order[k : k + shape.structures] for k in range(0, len(order), shape.structures)]
         bins: list[list[int]] = []
         room: list[list[int]] = []
         for k in order.tolist():
@@ -115,15 +148,24 @@ class Loader:
 
     def batch(self, bucket: int, members: np.ndarray) -> Batch:
         """Return one batch, numpy arrays."""
-        return collate(
-            [self.structures[k] for k in members], [self.hoods[k] for k in members], self.shapes[bucket],
-            self.potential.shells, self.kinds, self.dtype, self.offsets[members], members,
-        )  # fmt: skip
+        shape, options = self.shapes[bucket], (self.potential.shells, self.kinds, self.dtype, self.offsets[members])
+        structures, hoods = [self.structures[k] for k in members], [self.hoods[k] for k in members]
+        if not self.whole:
+            return collate(structures, hoods, shape, *options, members)
+        any_one = self.members[bucket][0] if len(members) == 0 else members[0]
+        filler = self.structures[any_one], self.hoods[any_one]
+        return collate_whole(structures, hoods, shape, *options, ids=members, filler=filler)
 
     def epoch(self, seed: int | tuple[int, ...] | None = None) -> Iterator[Batch]:
         """Yield the batches of an epoch, on the device; the same seed gives the same epoch."""
         for bucket, members in self.plan(seed):
             yield jax.device_put(self.batch(bucket, members))
+
+
+def needs_whole(potential: Potential) -> bool:
+    """Whether a part of the potential is not made of rows of neighbours, so that it has to see one system at a time."""
+    members = getattr(potential, "members", ())
+    return any(map(needs_whole, members)) if members else not in_rows(potential)
 
 
 def _named(s: Structure, potential: Potential) -> Neighborhood:

@@ -1,4 +1,4 @@
-"""What a fit makes small: weighted errors of energies, forces, virials and second derivatives, and penalties."""
+"""What a fit makes small: weighted errors of energies, forces, virials and other labels, and penalties."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from jax import Array
 
 from jaxmlp.evaluate import DEFAULT, Execution
 from jaxmlp.fitting.batches import Batch
-from jaxmlp.fitting.predictions import Prediction, by_structure, hessian_product, predict
+from jaxmlp.fitting.predictions import Prediction, by_structure, hessian_product, predict_kinds
 from jaxmlp.potential import Params, Potential
 
 Weight = float | Callable[[Array], Array]
 ERRORS = ("mse", "mae", "huber")
-TERMS = ("energy", "forces", "virial", "hessian")
+TERMS = ("energy", "forces", "virial", "hessian", "dipole", "charges")
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,18 @@ class Loss:
     """L = sum over kinds of weight * mean error, plus l1 * mean |p| + l2 * mean p^2 over the parameters.
 
     The mean over a batch is over structures, each with its own weight: of the error of the energy per atom (eV), of the
-    components of forces (eV/Å), of the nine of the virial per atom (eV), of Hessian-vector products (eV/Å^2). An error
-    x counts as x^2 ("mse"), |x| ("mae") or Huber's function, x^2 / 2 up to delta and delta (|x| - delta / 2) beyond.
-    Errors whose label is missing count nothing.
+    components of forces (eV/Å), of the nine of the virial per atom (eV), of Hessian-vector products (eV/Å^2), of the
+    components of the dipole per atom (e Å), of charges (e). An error x counts as x^2 ("mse"), |x| ("mae") or Huber's
+    function, x^2 / 2 up to delta and delta (|x| - delta / 2) beyond. Errors whose label is missing count nothing.
 
     Args:
-        energy, forces, virial, hessian: weights; numbers, or functions of the training step (see `prefactor`).
+        energy, forces, virial, hessian, dipole, charges: weights; numbers, or functions of the training step (see
+            `prefactor`).
         error: "mse", "mae" or "huber".
         delta: of Huber's function, in the units above.
         size: power of the number of atoms that an energy's error is divided by, likewise a virial's; 1 is per atom,
             0.5 what deepmd-kit takes for "mse".
-        atoms: forces count by atom (True: a structure of many atoms counts more) or by structure.
+        atoms: forces and charges count by atom (True: a structure of many atoms counts more) or by structure.
         l1, l2: of the penalties.
         noise: learn a scale sigma of every kind's errors: with "mse" a kind adds weight * (mean / sigma^2 + 2 log
             sigma), the likelihood of normal errors (Kendall, Gal, Cipolla, CVPR 2018), with the others likewise
@@ -46,6 +47,8 @@ class Loss:
     forces: Weight = 1.0
     virial: Weight = 0.0
     hessian: Weight = 0.0
+    dipole: Weight = 0.0
+    charges: Weight = 0.0
     error: str = "mse"
     delta: float = 0.01
     size: float = 1.0
@@ -62,7 +65,7 @@ class Loss:
             if not callable(value) and not value >= 0:
                 raise ValueError(f"Loss.{name} must not be negative; got {value}.")
         if not any(callable(w) or w > 0 for w in self.weights.values()):
-            raise ValueError("a Loss needs a positive weight of energy, forces, virial or hessian.")
+            raise ValueError(f"a Loss needs a positive weight of {', '.join(TERMS[:-1])} or {TERMS[-1]}.")
 
     @property
     def weights(self) -> dict[str, Weight]:
@@ -107,6 +110,13 @@ class Loss:
             elif kind == "virial":
                 assert prediction.virial is not None
                 x = jnp.mean(self.measure((prediction.virial - batch.labels["virial"]) / n[:, None, None]), axis=(1, 2))
+            elif kind == "dipole":
+                assert prediction.dipole is not None
+                x = jnp.mean(self.measure((prediction.dipole - batch.labels["dipole"]) / n[:, None]), axis=1)
+            elif kind == "charges":
+                assert prediction.charges is not None
+                dq = jnp.where(batch.real, prediction.charges - batch.labels["charges"], 0.0)
+                x, w = by_structure(self.measure(dq), batch) / n, w * (n if self.atoms else 1.0)
             else:
                 dx = products
                 if kind == "forces":
@@ -169,7 +179,5 @@ def errors(
     if "hessian" in kinds:
         difference = lambda v: hessian_product(potential, params, batch, v, execution)
         products = jax.vmap(difference)(batch.labels["directions"]) - batch.labels["hessian"]
-    prediction = predict(
-        potential, params, batch, forces="forces" in kinds, virial="virial" in kinds, execution=execution
-    )
+    prediction = predict_kinds(potential, params, batch, kinds, execution)
     return loss.sums(prediction, products, batch, kinds)

@@ -38,7 +38,12 @@ class Keys(NamedTuple):
     weight: str = "config_weight"
 
 
-SYNONYMS = {"forces": ("force",), "virial": ("virials",), "charges": ("charge",)}
+SYNONYMS = {
+    "forces": ("force",),
+    "virial": ("virials",),
+    "dipole": ("dipoles", "REF_dipole"),
+    "charges": ("charge", "REF_charges", "initial_charges"),  # those of MACE's data sets, and of ASE's Atoms
+}
 
 
 def read_xyz_file(path: str | PathLike, keys: Keys) -> Iterator[Record]:

@@ -55,8 +55,8 @@ def read_structures(
         format: one of the names above where the content leaves a doubt.
         energy, forces, stress, virial, dipole, charges: names of the labels in files that ASE reads (REF_energy,
             free_energy ...), looked for in the results of a calculator, then in `info` and `arrays`; synonyms (force,
-            virials) and names in another case count where the exact name is missing. A name that does not occur
-            leaves the label out.
+            virials; REF_dipole; charge, REF_charges, initial_charges) and names in another case count where the exact
+            name is missing. A name that does not occur leaves the label out. Charges are in e.
         group, weight: names of the configuration's kind and weight in files that ASE reads and in Feature lines of
             .cfg files.
         units: of the file, where they are not Å, eV and what follows from them: {"length": "Bohr", "energy":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxmlp.fitting.accuracy import Accuracy, Error, Predictions, accuracy, by_element, by_group
+from jaxmlp.fitting.batches import PER_ATOM
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.units import GPa
 
@@ -25,7 +26,14 @@ UNITS = {
     "forces": ("forces", "meV/Å", 1000.0),
     "virial": ("virial", "meV/atom", 1000.0),
     "stress": ("stress", "GPa", 1 / GPa),
+    "dipole": ("dipole", "me Å/atom", 1000.0),
+    "charges": ("charges", "me", 1000.0),
 }
+ALWAYS = ("energy", "forces", "virial", "stress")  # have a column in every table, the others where there are labels
+PARITY = {  # labels of axes
+    "energy": "energy (eV/atom)", "forces": "forces (eV/Å)", "virial": "virial (eV/atom)", "stress": "stress (GPa)",
+    "dipole": "dipole (e Å/atom)", "charges": "charges (e)",
+}  # fmt: skip
 
 
 class Report(NamedTuple):
@@ -53,7 +61,7 @@ def learning_figure(history: Sequence[Mapping[str, float]]) -> "Figure":
     left, right = figure.subplots(1, 2)
     for name, style, label in (("loss", "-", "training"), ("validation_loss", "--", "validation")):
         _curve(left, history, name, 1.0, style, "C0", label)
-    for (kind, (label, unit, scale)), color in zip(UNITS.items(), ("C0", "C3", "C2", "C4")):
+    for (kind, (label, unit, scale)), color in zip(UNITS.items(), ("C0", "C3", "C2", "C4", "C5", "C6")):
         text = f"{label} ({unit})"
         for name, style in ((f"train_{kind}", "-"), (f"rmse_{kind}", "--")):
             if _curve(right, history, name, scale, style, color, text):
@@ -78,7 +86,8 @@ def _curve(ax: "Axes", history, name: str, scale: float, style: str, color: str,
 
 def parity_figure(sets: Sets) -> "Figure":
     """Return the figure of predictions against labels: energies per atom (eV), force components (eV/Å), and the
-    components of stress (GPa), or of the virial per atom (eV) where there are no volumes; RMSE and MAE in the legends.
+    components of stress (GPa), or of the virial per atom (eV) where there are no volumes, dipoles per atom (e Å),
+    charges (e); RMSE and MAE in the legends.
 
     Raises:
         ValueError: no labels that were predicted.
@@ -117,9 +126,7 @@ def _parity(ax: "Axes", kind: str, found: dict[str, tuple[np.ndarray, np.ndarray
         label = f"{name}: RMSE {rmse:.3g}, MAE {mae:.3g} {unit}"
         handles.append(Line2D([], [], marker="o", ls="", color=color, label=label))
     ax.plot(limits, limits, color="0.4", lw=0.8, zorder=0)
-    unit = {"energy": "energy (eV/atom)", "forces": "forces (eV/Å)", "virial": "virial (eV/atom)"}.get(
-        kind, "stress (GPa)"
-    )
+    unit = PARITY[kind]
     ax.set(xlabel=f"reference {unit}", ylabel=f"predicted {unit}", xlim=limits, ylim=limits, aspect="equal")
     ax.legend(handles=handles, fontsize="small", loc="upper left")
 
@@ -137,7 +144,7 @@ def _pairs(sets: Sets, kind: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             x = getattr(s, label)
             if x is None or (kind == "stress" and not all(s.system.pbc)):
                 continue
-            divisor = 1.0 if kind == "forces" else float(len(s))
+            divisor = 1.0 if kind in PER_ATOM else float(len(s))
             if kind == "stress":
                 divisor = -s.system.volume * GPa
             pairs.append((np.ravel(x) / divisor, np.ravel(y) / divisor))
@@ -150,7 +157,8 @@ def _pairs(sets: Sets, kind: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def final_report(sets: Sets) -> Report:
     """Return RMSE and MAE of every set: of all, of every group of configurations, of the forces on every element.
 
-    Energies and virials per atom are in meV, forces in meV/Å, stresses in GPa. The dictionary has "units" and "sets";
+    Energies and virials per atom are in meV, forces in meV/Å, stresses in GPa, dipoles per atom in me Å, charges in me;
+    the last two only where there are some. The dictionary has "units" and "sets";
     each set "structures", "atoms", "all", "groups" (where there are several) and "elements"; an error is {"rmse",
     "mae", "count"}.
 
@@ -159,10 +167,13 @@ def final_report(sets: Sets) -> Report:
     """
     if not sets:
         raise ValueError("a report needs at least one set of structures.")
-    data: dict[str, Any] = {"units": {kind: unit for kind, (_, unit, _) in UNITS.items()}, "sets": {}}
-    lines, details = [_heading("")], []
+    data: dict[str, Any] = {"units": {}, "sets": {}}
+    wholes = {name: accuracy(*pair) for name, pair in sets.items()}
+    columns = [kind for kind in UNITS if kind in ALWAYS or any(getattr(a, kind) for a in wholes.values())]
+    data["units"] = {kind: UNITS[kind][1] for kind in columns}
+    lines, details = [_heading("", columns)], []
     for name, (structures, predictions) in sets.items():
-        whole = accuracy(structures, predictions)
+        whole = wholes[name]
         groups = by_group(structures, predictions)
         elements = by_element(structures, predictions)
         several = len(groups) > 1
@@ -173,25 +184,27 @@ def final_report(sets: Sets) -> Report:
             "groups": {group: _numbers(found) for group, found in groups.items()} if several else {},
             "elements": {element: _number(e, "forces") for element, e in elements.items()},
         }
-        lines.append(_line(name, len(structures), whole))
+        lines.append(_line(name, len(structures), whole, columns))
         if several:
             sizes = {g: sum(s.group == g for s in structures) for g in groups}
-            details += ["", _heading(f"{name}, by group"), *(_line(g, sizes[g], e) for g, e in groups.items())]
+            rows = [_line(g, sizes[g], e, columns) for g, e in groups.items()]
+            details += ["", _heading(f"{name}, by group", columns), *rows]
         if len(elements) > 1:
             details += ["", f"{name}, forces (meV/Å) by element: RMSE / MAE"]
             details += [f"  {element:<4}{1000 * e.rmse:10.4g} /{1000 * e.mae:10.4g}" for element, e in elements.items()]
     return Report("\n".join([*lines, *details]) + "\n", data)
 
 
-def _heading(title: str) -> str:
-    columns = "".join(f"{f'{label} ({unit})':>22}" for label, unit, _ in UNITS.values())
-    return f"{title:<24}{'structures':>12}{columns}\n{'':<36}" + f"{'RMSE / MAE':>22}" * len(UNITS)
+def _heading(title: str, columns: Sequence[str]) -> str:
+    names = "".join(f"{f'{UNITS[kind][0]} ({UNITS[kind][1]})':>22}" for kind in columns)
+    return f"{title:<24}{'structures':>12}{names}\n{'':<36}" + f"{'RMSE / MAE':>22}" * len(columns)
 
 
-def _line(name: str, count: int, found: Accuracy) -> str:
+def _line(name: str, count: int, found: Accuracy, columns: Sequence[str]) -> str:
     """One row of a table."""
     cells = []
-    for kind, (_, _, scale) in UNITS.items():
+    for kind in columns:
+        scale = UNITS[kind][2]
         e = getattr(found, kind)
         cells.append("" if e is None else f"{scale * e.rmse:.4g} / {scale * e.mae:.4g}")
     title = name if len(name) < 24 else name[:20] + "..."

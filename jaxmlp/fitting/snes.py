@@ -153,6 +153,7 @@ def train_snes(
         ValueError: options that make no sense, no labels that count, another run's checkpoint.
     """
     check(potential)
+    potential = potential.for_boxes([s.system.box for s in (*structures, *validation)])
     _check_options(generations, population, sigma0, every, devices, checkpoint_every)
     weights = {"energy": lambda_e, "forces": lambda_f, "virial": lambda_v}
     kinds = tuple(k for k in kinds_of(structures) if weights.get(k, 0) > 0)

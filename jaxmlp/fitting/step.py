@@ -10,9 +10,9 @@ import optax
 from jax import Array
 
 from jaxmlp.evaluate import DEFAULT, Execution
-from jaxmlp.fitting.batches import Batch
+from jaxmlp.fitting.batches import PER_ATOM, Batch
 from jaxmlp.fitting.loss import Loss, errors
-from jaxmlp.fitting.predictions import by_structure, predict
+from jaxmlp.fitting.predictions import by_structure, predict_kinds
 from jaxmlp.fitting.trainable import Trainable
 from jaxmlp.potential import Params, Potential
 
@@ -123,27 +123,39 @@ def over_devices(function: Callable, batch: Batch):
     return jax.vmap(function)(batch)
 
 
-class Errors(NamedTuple):
-    """Sums over a batch, by structure (B,): differences of energies per atom, and |dF|, dF^2 over 3 components, |dW|
-    and dW^2 per atom over 9; with which labels are there."""
-
-    energy: Array
-    forces: tuple[Array, Array]
-    virial: tuple[Array, Array]
+COMPONENTS = {"energy": 1, "forces": 3, "virial": 9, "dipole": 3, "charges": 1}
 
 
 def batch_errors(
-    potential: Potential, params: Params, batch: Batch, kinds: tuple[str, ...], execution: Execution = DEFAULT
-) -> Errors:
-    """Return the errors of a batch without axis of devices; zero where a kind is not among `kinds`."""
-    p = predict(potential, params, batch, forces="forces" in kinds, virial="virial" in kinds, execution=execution)
-    zero, n = jnp.zeros_like(batch.counts), batch.counts
-    forces = virial = (zero, zero)
-    energy = (p.energy - batch.labels["energy"]) / n if "energy" in kinds else zero
-    if "forces" in kinds and p.forces is not None:
-        d = jnp.where(batch.real[:, None], p.forces - batch.labels["forces"], 0.0)
-        forces = by_structure(jnp.abs(d).sum(axis=1), batch), by_structure(jnp.square(d).sum(axis=1), batch)
-    if "virial" in kinds and p.virial is not None:
-        d = (p.virial - batch.labels["virial"]) / n[:, None, None]
-        virial = jnp.abs(d).sum(axis=(1, 2)), jnp.square(d).sum(axis=(1, 2))
-    return Errors(energy, forces, virial)
+    loss: Loss,
+    potential: Potential,
+    params: Params,
+    batch: Batch,
+    kinds: tuple[str, ...],
+    execution: Execution = DEFAULT,
+) -> dict[str, tuple[Array, ...]]:
+    """Return by kind, of a batch without axis of devices, sums over the components of the errors of each structure.
+
+    Five arrays (B,): |d|, d^2, what the loss makes of d, the number of components, and 1 where there is a label.
+    Energies, virials and dipoles are those of an atom; second derivatives are not looked at.
+    """
+    kinds = tuple(k for k in kinds if k in COMPONENTS)
+    p = predict_kinds(potential, params, batch, kinds, execution)
+    found = {}
+    for kind in kinds:
+        d = getattr(p, kind) - batch.labels[kind]
+        each = kind in PER_ATOM
+        if each:
+            d = jnp.where(batch.real.reshape(-1, *[1] * (d.ndim - 1)), d, 0.0)
+        else:
+            d = d / batch.counts.reshape(-1, *[1] * (d.ndim - 1))
+        total = lambda x, each=each: by_structure(_flat_sum(x), batch) if each else _flat_sum(x)
+        number = COMPONENTS[kind] * (batch.counts if each else jnp.ones_like(batch.counts))
+        there = (batch.weights[kind] > 0).astype(number.dtype)
+        found[kind] = (*map(total, (jnp.abs(d), jnp.square(d), loss.measure(d))), number, there)
+    return found
+
+
+def _flat_sum(x: Array) -> Array:
+    """Sums over all axes but the first."""
+    return jnp.sum(x.reshape(len(x), -1), axis=1)

@@ -67,7 +67,7 @@ class Survey:
             quantity: a method (params, graph) -> (n, ...) of a local potential, by its name, or a function (potential,
                 params, graph) of that kind.
         """
-        loader = Loader(self.some, potential, 16, kinds=(), dtype=dtype_of(params))
+        loader = Loader(self.some, potential, 16, kinds=(), dtype=dtype_of(params), whole=False)
         call = getattr(type(potential), quantity) if isinstance(quantity, str) else quantity
         function = lambda potential, params, graph, execution: call(potential, params, graph)
 

@@ -45,7 +45,7 @@ def label(
         batch_size: structures worked on together.
 
     Raises:
-        ValueError: elements that the potential lacks, an energy that is not made of rows, negative hessian_rows.
+        ValueError: elements that the potential lacks, an energy that depends on atoms by number, negative hessian_rows.
     """
     check(potential)
     if hessian_rows < 0:
@@ -91,7 +91,7 @@ def subtract(
     parameters (params of the base, of the correction). Dipoles and charges stay.
 
     Raises:
-        ValueError: elements that the potential lacks, an energy that is not made of rows.
+        ValueError: elements that the potential lacks, an energy that depends on atoms by number.
     """
     check(potential)
     if not structures:
@@ -132,6 +132,7 @@ def hessian_products(
         return out
     options = {"dtype": dtype_of(params), "kinds": ("hessian",)}
     loader = Loader([structures[k] for k in chosen], potential, batch_size, **options)
+    potential = loader.ready
 
     @jax.jit
     def products(params, batch: Batch) -> Array:
@@ -139,7 +140,7 @@ def hessian_products(
 
     for batch in loader.epoch():
         found = np.asarray(products(params, batch))
-        owner = np.asarray(batch.structure)
+        owner = np.where(batch.real, batch.structure, -1)
         for place, i in enumerate(np.asarray(batch.ids).tolist()):
             if i >= 0:
                 directions, _ = loader.structures[i].hessian or ((), ())

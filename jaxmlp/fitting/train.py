@@ -88,8 +88,8 @@ def train(
     Args:
         params: starting parameters.
         structures, validation: the training set, and what decides which epoch was best, by the loss with the weights
-            at the end of training (of mean absolute errors for Huber's function); without a validation set the
-            training set does. A `Loader` in place of the training set has its own batch size and energies.
+            at the end of training; without a validation set the training set does. A `Loader` in place of the training
+            set has its own batch size and energies.
         loss: what is made small; None takes `Loss()`.
         optimizer: any optax chain, or the learning rate of Adam.
         epochs, batch_size: of the training.
@@ -111,7 +111,7 @@ def train(
         TrainingFailed: something is not finite.
         ValueError: options that make no sense, labels that the loss needs and the data lack, another run's checkpoint.
     """
-    check(potential)
+    check(potential, ())
     if epochs < 1 or members < 1 or checkpoint_every < 1:
         raise ValueError(f"epochs, members and checkpoint_every are positive; got {epochs}, {members}.")
     loss = Loss() if loss is None else loss
@@ -121,10 +121,13 @@ def train(
     options: dict[str, Any] = {"dtype": dtype_of(params), "energies": energies}
     data = structures if isinstance(structures, Loader) else Loader(structures, potential, batch_size, **options)
     kinds = loss.kinds(data.kinds)
-    data.kinds = kinds
+    check(potential, kinds)
+    data.choose(kinds)
+    potential = data.ready
     held = Loader(validation, potential, batch_size, **options) if len(validation) else None
     if held is not None:
-        held.kinds = tuple(k for k in kinds if k in held.kinds)
+        held.choose(kinds)
+        potential = held.ready
     training = Training(
         potential, Trainable.of(potential, params) if trainable is None else trainable, loss,
         optax.with_extra_args_support(optimizer), kinds, ema, execution,
@@ -280,7 +283,8 @@ class _Driver:
     def _errors(self, params, batch: Batch):
         one = jax.tree.map(lambda x: x[0], batch)
         kinds = () if self.held is None else self.held.kinds
-        return batch_errors(self.training.potential, params, one, kinds, self.training.execution)
+        training = self.training
+        return batch_errors(training.loss, training.potential, params, one, kinds, training.execution)
 
     def judged(self, row: Row) -> float:
         """The loss of training with the weights at the end."""
@@ -291,28 +295,19 @@ class _Driver:
         """RMSE and MAE by kind of the validation set, mean over members, and its loss."""
         if self.held is None:
             return {}
-        kinds, sizes = self.held.kinds, {"forces": 3, "virial": 9}
         devices, self.devices = self.devices, 1
         sharding, self.sharding = self.sharding, None
-        total = {k: np.zeros(3) for k in kinds}
+        total: dict[str, np.ndarray] = {}
         for batch, _ in self.batches(self.held, None):
-            out = jax.device_get(self.errors(params, batch))
-            for k in kinds:
-                w = (np.asarray(batch.weights[k][0]) > 0).astype(float)
-                if k == "energy":
-                    a, b, n = np.abs(out.energy), np.square(out.energy), w
-                elif k in ("forces", "virial"):
-                    a, b = getattr(out, k)
-                    n = w * sizes[k] * (np.asarray(batch.counts[0]) if k == "forces" else 1)
-                else:
-                    continue
+            for kind, (*sums, number, there) in jax.device_get(self.errors(params, batch)).items():
                 members = 1 if self.members == 1 else self.members
-                total[k] += np.array([np.sum(w * a) / members, np.sum(w * b) / members, np.sum(n)])
+                found = [np.sum(there * x, dtype=float) / members for x in (*sums, number)]
+                total[kind] = total.get(kind, np.zeros(4)) + found
         self.devices, self.sharding = devices, sharding
         row: Row = {}
         value = 0.0
-        for k, (a, b, n) in total.items():
-            if n:
-                row[f"mae_{k}"], row[f"rmse_{k}"] = a / n, (b / n) ** 0.5
-                value += self.weights[k] * (b / n if self.training.loss.error == "mse" else a / n)
+        for kind, (absolute, square, measure, number) in total.items():
+            if number:
+                row[f"mae_{kind}"], row[f"rmse_{kind}"] = absolute / number, (square / number) ** 0.5
+                value += self.weights[kind] * measure / number
         return row | {"validation_loss": value}

@@ -1,6 +1,7 @@
 """Charge-aware NEP (qNEP): the network also predicts the atom's charge, and charges interact by Coulomb's law."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -68,6 +69,20 @@ class NEPCharge(NEP):
         """Return the potential with k_max for this box (Å, rows are lattice vectors), up to `margin` longer."""
         return replace(self, k_max=coulomb.k_bounds(box, 2 * math.pi * self.alpha, margin))
 
+    def for_boxes(self, boxes: Sequence[np.ndarray | None]) -> "NEPCharge":
+        """Return the potential with a k_max that does for all of these boxes, without a margin.
+
+        Raises:
+            ValueError: a system without a box, in modes 1 and 2.
+        """
+        if self.mode == 3:
+            return self
+        if any(box is None for box in boxes):
+            raise ValueError(f"a NEPCharge of mode {self.mode} sums over k vectors: every system needs a box.")
+        bounds = [coulomb.k_bounds(box, 2 * math.pi * self.alpha) for box in boxes if box is not None]
+        bounds += [] if self.k_max is None else [self.k_max]
+        return replace(self, k_max=tuple(map(max, zip(*bounds))))
+
     def for_system(self, system: System) -> "NEPCharge":
         """Return the potential with k_max for the system's cell, where it has none."""
         if self.mode == 3 or self.k_max is not None:
@@ -121,6 +136,14 @@ class NEPCharge(NEP):
         """Return the charge of every atom, (N,) e; they sum to zero."""
         raw = self._raw_charges(params, graph)
         return self._neutral(raw, graph)
+
+    def dipoles(self, params: Params, graph: Graph) -> Array:
+        """Return sqrt(eps) q_i R_i, (N, 3) e Å, whose sum is the dipole of a system of whole molecules.
+
+        The factor is that of the Born effective charges: the q_i are charges that the electrons' polarization screens.
+        As the charges sum to zero, the origin does not matter; which image of an atom R holds does.
+        """
+        return params["sqrt_epsilon"] * self.charges(params, graph)[:, None] * graph.R
 
     def _raw_charges(self, params: Params, graph: Graph) -> Array:
         h = self.hidden(params, self.descriptors(params, graph), graph.species)

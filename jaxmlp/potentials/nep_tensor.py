@@ -52,6 +52,10 @@ class NEPDipole(NEPTensor):
         square = jnp.sum(graph.vectors**2, axis=1, keepdims=True)
         return -jnp.sum(square * gradient, axis=-1)
 
+    def dipoles(self, params: Params, graph: Graph) -> Array:
+        """Return the dipole of every atom, (n, 3); e Å where it was fitted by `jaxmlp.fitting`."""
+        return self.site_tensors(params, graph)
+
 
 @dataclass(frozen=True)
 class NEPPolarizability(NEPTensor):

@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_named(structures):
         Loader(structures, replace(POTENTIAL, species=(10,)), 2)
     with pytest.raises(ValueError, match="at least one structure"):
         Loader([], POTENTIAL)
-    with pytest.raises(ValueError, match="HarmonicBond depends on a whole system"):
+    with pytest.raises(ValueError, match="HarmonicBond depends on atoms by their numbers"):
         check(POTENTIAL + HarmonicBond(SPECIES, ((0, 1),)))
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 from mixture import POTENTIAL, TRUE, labelled, systems, with_nan, wrong
 
-from jaxmlp.fitting import Loader, Loss, Trainable, TrainingFailed, names, train, train_lbfgs
+from jaxmlp.fitting import Loader, Loss, Trainable, TrainingFailed, names, predict_structures, train, train_lbfgs
 from jaxmlp.fitting.loss import prefactor, staged
 from jaxmlp.fitting.step import Training
 
@@ -162,3 +162,14 @@ def test_losses_are_what_they_say():
         Loss(forces=-1.0)
     with pytest.raises(ValueError, match="wants energy, forces; the data have virial"):
         Loss().kinds(("virial",))
+
+
+@pytest.mark.parametrize("error", ["mse", "mae", "huber"])
+def test_validation_is_judged_by_the_function_of_the_loss(error):
+    loss = Loss(2.0, 1.0, error=error, delta=0.02)
+    found = train(POTENTIAL, wrong(1.02), DATA[:4], TEST, epochs=1, **OPTIONS | {"loss": loss, "optimizer": 0.0})
+    predicted = predict_structures(POTENTIAL, wrong(1.02), TEST)
+    energies = [(e - s.energy) / len(s) for e, s in zip(predicted.energy, TEST, strict=True)]
+    forces = np.concatenate([(F - s.forces).ravel() for F, s in zip(predicted.forces, TEST, strict=True)])
+    expected = 2 * np.mean(loss.measure(np.array(energies))) + np.mean(loss.measure(forces))
+    np.testing.assert_allclose(found.history[0]["validation_loss"], expected, rtol=1e-10)
