@@ -111,6 +111,10 @@ class Sum(Composite):
     def linear_parameters(self, params):
         return tuple(m.linear_parameters(p) for m, p in zip(self.members, params))
 
+    def roughness(self, params, power):
+        found = tuple(m.roughness(p, power) for m, p in zip(self.members, params))
+        return None if None in found else found
+
     @property
     def constants(self):  # type: ignore[override]
         return tuple(f"{k}/{name}" for k, m in enumerate(self.members) for name in m.constants)

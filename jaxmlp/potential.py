@@ -100,6 +100,15 @@ class Potential:
         """Return what linear fits compute all columns of forces from at once, or None: then one by one."""
         return None
 
+    def roughness(self, params: Params, power: float) -> Params | None:
+        """Return how fast the function that multiplies each linear parameter varies in space, for smoothness priors.
+
+        A tree like that of `linear_parameters`: for a product of functions of degrees n_t (radial, from 1) and l_t
+        (angular) the sum of n_t^power + l_t^power, the algebraic prior of Witt et al., J. Chem. Phys. 159, 164101
+        (2023), with w_L = 1; 1 for energies of atoms. None where the family has no degrees.
+        """
+        return None
+
     def shifted(self, params: Params, energies) -> Params:
         """Return `params` with `energies` (S,) eV added to those of the atoms of each species.
 

@@ -11,6 +11,7 @@ from jaxmlp.fitting.gaussian_process import GAPFit, fit_gap
 from jaxmlp.fitting.linear import LinearResult, design_rows, fit_linear, solve
 from jaxmlp.fitting.loader import Loader
 from jaxmlp.fitting.loss import Loss, prefactor, staged
+from jaxmlp.fitting.net_forces import treat_net_forces
 from jaxmlp.fitting.optimizers import optimizer, schedule
 from jaxmlp.fitting.predictions import predict
 from jaxmlp.fitting.readers import iterate_structures, read_structures
@@ -30,4 +31,5 @@ __all__ = [
     "fit", "fit_gap", "fit_linear", "fit_reference_energies", "iterate_structures", "kfold", "label", "names",
     "optimizer", "predict", "predict_structures", "prefactor", "raise_errors", "read_config", "read_structures",
     "schedule", "solve", "split", "staged", "subtract", "train", "train_lbfgs", "train_snes",
+    "treat_net_forces",
 ]  # fmt: skip

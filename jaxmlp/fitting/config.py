@@ -9,10 +9,13 @@ from typing import Any
 from jaxmlp.fitting.families import FAMILIES, similar
 from jaxmlp.fitting.linear import SOLVERS
 from jaxmlp.fitting.loss import Loss, prefactor, staged
+from jaxmlp.fitting.net_forces import treat_net_forces
 from jaxmlp.fitting.optimizers import optimizer as build_optimizer
 from jaxmlp.fitting.optimizers import schedule
+from jaxmlp.fitting.smoothness import power_of
+from jaxmlp.rows import PRECISIONS, Execution
 
-LINEAR = ("solver", "weights", "strength", "error")
+LINEAR = ("solver", "weights", "strength", "prior", "error")
 SNES = (
     "population",
     "sigma0",
@@ -43,6 +46,7 @@ class Data:
         energies: "fit" (least squares over the training set; a linear fit refines them), "none", or a mapping from
             symbols to eV of an isolated atom.
         check: look for wrong labels before training; errors stop the fit.
+        net_force: "keep", "remove", or a bound in eV/Å beyond which forces are left out, see `treat_net_forces`.
         limit: at most as many training structures, chosen at random.
         teacher: file of a potential whose energies, forces and virials take the place of all labels.
         hessian_rows: of the teacher too, products of its Hessian with as many directions (for the loss's `hessian`).
@@ -54,6 +58,7 @@ class Data:
     read: Mapping[str, Any] = field(default_factory=dict)
     energies: Any = "fit"
     check: bool = True
+    net_force: str | float = "keep"
     limit: int | None = None
     teacher: str | None = None
     hessian_rows: int = 0
@@ -72,13 +77,15 @@ class Config:
         loss: see `Loss`; a weight may be {"start": a, "end": b} (with the learning rate) or {"values": [...],
             "epochs": [...]}.
         optimizer: see `optimizers.optimizer`.
-        linear: solver, weights, strength and error of `fit_linear`.
+        linear: solver, weights, strength, prior and error of `fit_linear`; `prior: smooth` for a smoothness prior.
         gpr: noises and choice of the sparse points of `fit_gap`.
         snes: population, sigma0, batch_size, bias and weights of `train_snes`; `epochs` are its generations.
         epochs, batch_size, ema, patience: of `train`, or steps for lbfgs.
         train, freeze, low_rank, rank: which parameters change, see `Trainable.of`.
         members, bootstrap: of a committee.
-        precision: "float32" or "float64".
+        precision: "float32", "float64", or what is mixed: parameters, optimizer, positions and sums in float64 and the
+            potential in float32 ("mixed"), or all in float32 and the products of matrices of networks rounded by an
+            accelerator ("tensorfloat32", "bfloat16"); see `jaxmlp.rows.Execution`. None: see `dtype`.
         devices: over which batches are sharded.
         seed: of everything that is drawn.
         output: folder for the potential, logs, figures and the report; None keeps nothing.
@@ -114,8 +121,16 @@ class Config:
     def __post_init__(self):
         if self.method not in METHODS:
             raise ValueError(f"method: {self.method!r} is none{similar(self.method, METHODS)}; take {METHODS}.")
-        if self.precision not in (None, "float32", "float64"):
-            raise ValueError(f"precision must be float32 or float64; got {self.precision!r}.")
+        if self.precision not in (None, "float32", "float64", *PRECISIONS):
+            raise ValueError(
+                f"precision must be float32, float64{similar(str(self.precision), PRECISIONS)} or one of "
+                f"{', '.join(PRECISIONS)}; got {self.precision!r}."
+            )
+        if self.precision in PRECISIONS and self.method not in ("gradient", "lbfgs", "snes"):
+            raise ValueError(
+                f"precision {self.precision} goes with method gradient, lbfgs or snes; {self.method} solves in "
+                "float64 or float32."
+            )
         family, file = self.potential.get("family"), self.potential.get("file")
         if (family is None) == (file is None):
             raise ValueError(f"potential needs either a family ({', '.join(FAMILIES)}) or a file.")
@@ -123,11 +138,14 @@ class Config:
             raise ValueError(
                 f"no family is named {family!r}{similar(str(family), FAMILIES)}; there are {', '.join(FAMILIES)}."
             )
+        treat_net_forces((), self.data.net_force)
         self.build_loss(1)
         self.build_optimizer(1)
         solver = self.linear.get("solver", "bayesian")
         if solver not in SOLVERS:
             raise ValueError(f"linear: no solver is named {solver!r}{similar(solver, SOLVERS)}; there are {SOLVERS}.")
+        if "prior" in self.linear:
+            power_of(self.linear["prior"])
         for name, known in (("linear", LINEAR), ("gpr", GPR), ("snes", SNES)):
             for option in getattr(self, name):
                 if option not in known:
@@ -139,8 +157,16 @@ class Config:
 
     @property
     def dtype(self) -> str:
-        """Double precision for linear fits and full-batch steps, single for gradients, unless told otherwise."""
+        """Of parameters and labels: double precision for linear fits and full-batch steps, single for gradients, unless
+        told otherwise."""
+        if self.precision in PRECISIONS:
+            return "float64" if self.precision == "mixed" else "float32"
         return self.precision or ("float32" if self.method == "gradient" else "float64")
+
+    @property
+    def execution(self) -> Execution:
+        """How potentials are evaluated."""
+        return Execution(precision=self.precision if self.precision in PRECISIONS else None)
 
     def build_loss(self, steps_per_epoch: int) -> Loss:
         """The loss, with weights that are functions of the step made."""

@@ -23,6 +23,7 @@ from jaxmlp.fitting.gaussian_process import fit_gap
 from jaxmlp.fitting.labels import atomic_number
 from jaxmlp.fitting.linear import fit_linear
 from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.net_forces import treat_net_forces
 from jaxmlp.fitting.predictions import has_energy, predicts
 from jaxmlp.fitting.readers import read_structures
 from jaxmlp.fitting.reference_energies import fit_reference_energies
@@ -101,6 +102,7 @@ def fit(
     sets = read_sets(settings, {"train": train, "validation": validation, "test": test})
     findings = checked(sets) if settings.data.check else []
     begin = time.perf_counter()
+    sets = {name: treat_net_forces(structures, settings.data.net_force) for name, structures in sets.items()}
     base = None
     if "base" in settings.potential:
         from jaxmlp.formats.detect import load
@@ -110,7 +112,8 @@ def fit(
     dtype = jnp.dtype(settings.dtype)
     if dtype == jnp.float64 and jnp.result_type(float) != jnp.float64:
         raise ValueError(
-            "precision float64 needs jax.config.update('jax_enable_x64', True) at the start of the program."
+            f"precision {settings.precision or 'float64'} needs jax.config.update('jax_enable_x64', True) at the start "
+            "of the program."
         )
     potential, params, energies = _start(settings, learned["train"], start, dtype)
     output = None if settings.output is None else Path(settings.output)
@@ -248,6 +251,7 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
     )
     structures = sets["train"]
     common: dict[str, Any] = {"energies": energies}
+    run: dict[str, Any] = common | {"execution": settings.execution}
     if settings.method == "linear":
         refined = not isinstance(settings.data.energies, Mapping)  # those of isolated atoms stay what they are
         fitted = fit_linear(potential, params, structures, **common, **settings.linear, fit_energies=refined)
@@ -256,7 +260,7 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
         loss = settings.build_loss(1)
         got = train_lbfgs(
             potential, params, structures, loss=loss, steps=settings.epochs, batch_size=settings.batch_size,
-            trainable=trainable, on_epoch=on_epoch, **common,
+            trainable=trainable, on_epoch=on_epoch, **run,
         )  # fmt: skip
         return got.params, got.history
     if settings.method == "gpr":
@@ -268,7 +272,7 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
         evolved = train_snes(
             potential, params, structures, sets.get("validation", ()), generations=settings.epochs, seed=settings.seed,
             trainable=trainable, devices=settings.devices, checkpoint=_checkpoints(output), on_generation=on_epoch,
-            **common, **settings.snes,
+            **run, **settings.snes,
         )  # fmt: skip
         return evolved.params, evolved.history
     starts = None
@@ -283,7 +287,7 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
         seed=settings.seed, ema=settings.ema, patience=settings.patience, trainable=trainable,
         members=settings.members, bootstrap=settings.bootstrap, starts=starts, devices=settings.devices,
         checkpoint=_checkpoints(output), checkpoint_every=settings.checkpoint_every,
-        on_epoch=on_epoch, **common,
+        on_epoch=on_epoch, **run,
     )  # fmt: skip
     return got.params, got.history
 

@@ -44,7 +44,7 @@ def train_lbfgs(
         ValueError: weights that depend on the step, a loss that is not finite at the start.
     """
     loss = Loss() if loss is None else loss
-    if any(callable(w) for w in loss.weights.values()) or loss.noise:
+    if any(callable(w) for w in (*loss.weights.values(), loss.smooth)) or loss.noise:
         raise ValueError(
             "lbfgs minimises one function: weights that depend on the step, or are learned, are not possible."
         )
@@ -53,11 +53,11 @@ def train_lbfgs(
     dtype = dtype_of(params)
     data = Loader(structures, potential, batch_size, dtype=dtype, energies=energies)
     kinds = loss.kinds(data.kinds)
-    check(potential, kinds)
+    check(potential, kinds + ("energy",) * loss.smooths)
     data.choose(kinds)
     potential = data.ready
     batches = list(data.epoch())  # held on the device: every step sees all of them
-    totals = {k: sum(_total(k, b, loss) for b in batches) for k in kinds}
+    totals = {k: sum(_total(k, b, loss) for b in batches) for k in (*kinds, *["smooth"] * loss.smooths)}
     start = chosen.start(jax.random.key(0))
     size = [jax.tree.map(lambda x: jnp.sqrt(jnp.mean(jnp.square(x))) + 1e-12, x) for x in start]
     size = [jax.tree.map(lambda s: jnp.where(s > 1e-8, s, 1.0), x) for x in size]
@@ -77,11 +77,11 @@ def train_lbfgs(
 
     def value_and_grad(theta):
         total, gradient = penalty(theta)
-        means = dict.fromkeys(kinds, 0.0)
+        means = dict.fromkeys(totals, 0.0)
         for batch in batches:
             (v, m), g = part(theta, batch)
             total, gradient = total + v, jax.tree.map(jnp.add, gradient, g)
-            means = {k: means[k] + m[k] for k in kinds}
+            means = {k: means[k] + m[k] for k in totals}
         seen.update({k: float(x) for k, x in means.items()})
         return total, gradient
 
@@ -89,7 +89,9 @@ def train_lbfgs(
 
     def after(theta, step):
         row: Row = {"epoch": len(history) + 1, "step": len(history) + 1, "loss": float(step.cost)}
-        row |= {f"train_{k}": x**0.5 if loss.error == "mse" else x for k, x in seen.items()}
+        row |= {f"train_{k}": x**0.5 if loss.error == "mse" else x for k, x in seen.items() if k in kinds}
+        if loss.smooths:
+            row["curvature"] = seen["smooth"] ** 0.5
         history.append(row)
         if on_epoch is not None:
             on_epoch(row)
@@ -102,5 +104,7 @@ def train_lbfgs(
 
 def _total(kind: str, batch, loss: Loss) -> float:
     """The sum of weights that the mean error of a kind is divided by."""
+    if kind == "smooth":
+        return float(np.sum(np.asarray(batch.counts)[np.asarray(batch.ids) >= 0]))
     w = np.asarray(batch.weights[kind])
     return float(np.sum(w * np.asarray(batch.counts) if kind in ("forces", "hessian", "charges") and loss.atoms else w))

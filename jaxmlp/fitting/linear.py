@@ -1,6 +1,6 @@
 """Linear fits: parameters in which a potential's energy is linear, determined by least squares over all labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from jaxmlp.fitting.linear_solvers import LinearFit, least_squares, ridge
 from jaxmlp.fitting.loader import Loader
 from jaxmlp.fitting.predictions import check, plain
 from jaxmlp.fitting.ridge_choice import choose_ridge
+from jaxmlp.fitting.smoothness import power_of, smoothness_prior
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.tall_qr import TallQR, add_rows, combine, no_rows
 from jaxmlp.fitting.trainable import matches, names
@@ -173,7 +174,7 @@ def fit_linear(
     weights: dict[str, float] | None = None,
     solver: str = "bayesian",
     strength: float | None = None,
-    prior: np.ndarray | None = None,
+    prior: np.ndarray | str | Mapping[str, float] | None = None,
     error: str = "mse",
     energies: np.ndarray | None = None,
     fit_energies: bool = False,
@@ -189,8 +190,9 @@ def fit_linear(
         solver: "bayesian", ridge regression of the largest evidence; "ard", with a strength for each parameter, which
             prunes those that do not matter; "ridge"; "least-squares", of minimum norm.
         strength: of the ridge; None: that of the largest evidence.
-        prior: (p,) factors of the parameters in the ridge's norm, a smoothness prior; the columns are normalised
-            first, so that units do not matter.
+        prior: factors of the parameters in the ridge's norm, (p,), or "smooth" or {"smooth": power} for those that
+            follow from the degrees of the functions, see `Potential.roughness`; the columns are normalised first, so
+            that units do not matter. With solver "bayesian" or "ridge".
         error: "mse", or "mae" for absolute errors in place of squares, see `least_absolute`, which keeps all rows in
             memory; of the solvers "ridge" and "least-squares" then.
         energies: (S,) eV of atoms, subtracted from the data; the caller adds them to the result (`Potential.shifted`).
@@ -204,7 +206,11 @@ def fit_linear(
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {solver!r}.")
     if error not in ("mse", "mae") or (error == "mae" and solver not in ("ridge", "least-squares")):
         raise ValueError(f'error is "mse", or "mae" with solver "ridge" or "least-squares"; got {error!r}, {solver!r}.')
-    c0, put, _ = split_linear(potential, params, fit_energies)
+    if prior is not None and solver not in ("bayesian", "ridge"):
+        raise ValueError(f"a prior goes with solver bayesian or ridge; got {solver!r}.")
+    c0, put, part = split_linear(potential, params, fit_energies)
+    if isinstance(prior, str | Mapping):
+        prior = smoothness_prior(potential, params, part, power_of(prior))
     kinds = tuple(k for k in KINDS if weights is None or weights.get(k, 0) > 0)
     kept: dict[str, list] = {kind: [] for kind in kinds}
     factors = {kind: no_rows(len(c0)) for kind in kinds}

@@ -10,6 +10,7 @@ from jax import Array
 from jaxmlp.evaluate import DEFAULT, Execution
 from jaxmlp.fitting.batches import Batch
 from jaxmlp.fitting.predictions import Prediction, by_structure, hessian_product, predict_kinds
+from jaxmlp.fitting.smoothness import curvature
 from jaxmlp.potential import Params, Potential
 
 Weight = float | Callable[[Array], Array]
@@ -19,7 +20,8 @@ TERMS = ("energy", "forces", "virial", "hessian", "dipole", "charges")
 
 @dataclass(frozen=True)
 class Loss:
-    """L = sum over kinds of weight * mean error, plus l1 * mean |p| + l2 * mean p^2 over the parameters.
+    """L = sum over kinds of weight * mean error, plus l1 * mean |p| + l2 * mean p^2 over the parameters, plus the
+    weighted curvature of the energy.
 
     The mean over a batch is over structures, each with its own weight: of the error of the energy per atom (eV), of the
     components of forces (eV/Å), of the nine of the virial per atom (eV), of Hessian-vector products (eV/Å^2), of the
@@ -35,6 +37,8 @@ class Loss:
             0.5 what deepmd-kit takes for "mse".
         atoms: forces and charges count by atom (True: a structure of many atoms counts more) or by structure.
         l1, l2: of the penalties.
+        smooth: weight, of the same kinds, of the mean square of second derivatives (eV/Å^2) along random directions,
+            see `smoothness.curvature`: forces that change less from place to place.
         noise: learn a scale sigma of every kind's errors: with "mse" a kind adds weight * (mean / sigma^2 + 2 log
             sigma), the likelihood of normal errors (Kendall, Gal, Cipolla, CVPR 2018), with the others likewise
             mean / sigma + log sigma.
@@ -49,6 +53,7 @@ class Loss:
     hessian: Weight = 0.0
     dipole: Weight = 0.0
     charges: Weight = 0.0
+    smooth: Weight = 0.0
     error: str = "mse"
     delta: float = 0.01
     size: float = 1.0
@@ -60,7 +65,7 @@ class Loss:
     def __post_init__(self):
         if self.error not in ERRORS:
             raise ValueError(f"Loss.error must be one of {', '.join(ERRORS)}; got {self.error!r}.")
-        for name in (*TERMS, "l1", "l2", "delta"):
+        for name in (*TERMS, "smooth", "l1", "l2", "delta"):
             value = getattr(self, name)
             if not callable(value) and not value >= 0:
                 raise ValueError(f"Loss.{name} must not be negative; got {value}.")
@@ -71,6 +76,11 @@ class Loss:
     def weights(self) -> dict[str, Weight]:
         """Weights by kind."""
         return {name: getattr(self, name) for name in TERMS}
+
+    @property
+    def smooths(self) -> bool:
+        """Whether the curvature counts."""
+        return callable(self.smooth) or self.smooth > 0
 
     def kinds(self, available: tuple[str, ...]) -> tuple[str, ...]:
         """The kinds of labels that count and that the data have.
@@ -132,7 +142,7 @@ class Loss:
         """Return the loss of mean errors by kind, without penalties."""
         parts = []
         for kind, mean in means.items():
-            given = self.weights[kind]
+            given = self.smooth if kind == "smooth" else self.weights[kind]
             with jax.numpy_dtype_promotion("standard"):  # schedules of optax mix floats and counts
                 weight = jnp.asarray(given(step) if callable(given) else given, mean.dtype)
             if kind in scales:
@@ -172,12 +182,20 @@ def errors(
     batch: Batch,
     kinds: tuple[str, ...],
     *,
+    step: Array | int = 0,
     execution: Execution = DEFAULT,
 ) -> dict[str, tuple]:
-    """Return what `Loss.sums` does for the predictions of a potential; differentiable in reverse by `params`."""
+    """Return what `Loss.sums` does for the predictions of a potential; differentiable in reverse by `params`.
+
+    Args:
+        step: of the training, from which the directions of "smooth" follow, the last entry if it counts.
+    """
     products = None
     if "hessian" in kinds:
         difference = lambda v: hessian_product(potential, params, batch, v, execution)
         products = jax.vmap(difference)(batch.labels["directions"]) - batch.labels["hessian"]
     prediction = predict_kinds(potential, params, batch, kinds, execution)
-    return loss.sums(prediction, products, batch, kinds)
+    found = loss.sums(prediction, products, batch, kinds)
+    if loss.smooths:
+        found["smooth"] = curvature(potential, params, batch, step, execution)
+    return found

@@ -27,6 +27,7 @@ from jaxmlp.combinators import Sum, summands
 from jaxmlp.evaluate import DEFAULT, Execution, evaluate, full_graph, map_rows, row_energies
 from jaxmlp.fitting.batches import Batch
 from jaxmlp.fitting.whole_batches import energies_whole, evaluate_whole, sites_whole
+from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential
 
 
@@ -131,17 +132,23 @@ def site_values(potential: Potential, params: Params, batch: Batch, quantity: st
     """Return a per-atom quantity (N, ...) summed over the parts of the potential that define it; 0 for padding."""
 
     def of(term, p):
+        function = partial(_of_atoms, quantity, batch.R.dtype)
         if batch.whole:
-            return sites_whole(term, p, batch, quantity)
+            return sites_whole(function, term, p, batch, execution)
         geometry = (batch.R, jnp.eye(3, dtype=batch.R.dtype), batch.species, batch.neighbors)
         if term.local:
-            function = lambda term, p, graph, execution: getattr(term, quantity)(p, graph)
             return map_rows(function, term, p, *geometry, execution)
-        return getattr(term, quantity)(p, full_graph(term, *geometry))
+        return function(term, p, full_graph(term, *geometry), execution)
 
     found = [of(term, p) for term, p in summands(potential, params) if _defines(quantity, term)]
     total = sum(found[1:], start=found[0])
     return jnp.where(batch.real.reshape(-1, *[1] * (total.ndim - 1)), total, jnp.zeros((), total.dtype))
+
+
+def _of_atoms(quantity: str, dtype, term: Potential, params: Params, graph: Graph, execution: Execution) -> Array:
+    graph, params = execution.network(graph, params)
+    with jax.default_matmul_precision(execution.products):
+        return getattr(term, quantity)(params, graph).astype(dtype)
 
 
 def plain(potential: Potential, params: Params, batch: Batch, *, virial: bool = True, execution=DEFAULT) -> Prediction:

@@ -63,20 +63,21 @@ class Training:
 
     def start(self, key: Array, dtype) -> State:
         """The state before the first step."""
-        trained = self.trainable.start(key)
+        # Copies: buffers of a state are donated, none may be donated twice, and the caller's parameters stay.
+        copied = lambda tree: jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
+        trained = copied(self.trainable.start(key))
         scales = self.loss.scales(self.kinds, dtype)
         optimizer = self.optimizer.init((trained, scales))
-        # A copy: buffers of a state are donated, and none may be donated twice.
-        average = jax.tree.map(lambda x: jnp.array(x, copy=True), trained) if self.ema else None
+        average = copied(trained) if self.ema else None
         return State(trained, scales, optimizer, average, jnp.zeros((), jnp.int32))
 
     def params(self, state: State) -> Params:
         """The parameters of a state: their moving average, if there is one."""
         return self.trainable.params(state.trained if state.average is None else state.average)
 
-    def sums(self, params: Params, batch: Batch) -> dict[str, tuple[Array, Array]]:
+    def sums(self, params: Params, batch: Batch, step: Array) -> dict[str, tuple[Array, Array]]:
         """Errors and weights of the structures by kind, (devices, B)."""
-        of = lambda b: errors(self.loss, self.potential, params, b, self.kinds, execution=self.execution)
+        of = lambda b: errors(self.loss, self.potential, params, b, self.kinds, step=step, execution=self.execution)
         return over_devices(of, batch)
 
     def step(self, state: State, batch: Batch, counts: Array | None = None) -> tuple[State, StepInfo]:
@@ -92,7 +93,7 @@ class Training:
 
         def objective(changed):
             trained, scales = changed
-            sums = self.sums(self.trainable.params(trained), batch)
+            sums = self.sums(self.trainable.params(trained), batch, state.step)
             means = {k: jnp.sum(x) / jnp.maximum(jnp.sum(w), 1e-30) for k, (x, w) in sums.items()}
             total = self.loss.total(means, state.step, scales)
             penalty = jnp.asarray(self.loss.penalty(trained), total.dtype)

@@ -121,7 +121,7 @@ def train(
     options: dict[str, Any] = {"dtype": dtype_of(params), "energies": energies}
     data = structures if isinstance(structures, Loader) else Loader(structures, potential, batch_size, **options)
     kinds = loss.kinds(data.kinds)
-    check(potential, kinds)
+    check(potential, kinds + ("energy",) * loss.smooths)
     data.choose(kinds)
     potential = data.ready
     held = Loader(validation, potential, batch_size, **options) if len(validation) else None
@@ -258,6 +258,8 @@ class _Driver:
         for kind in self.training.kinds:
             mean = float(np.mean([i.means[kind] for i in infos]))
             row[f"train_{kind}"] = mean**0.5 if self.training.loss.error == "mse" else mean
+        if self.training.loss.smooths:
+            row["curvature"] = float(np.mean([i.means["smooth"] for i in infos])) ** 0.5  # eV/Å^2
         return state, row
 
     def _look(self, infos: list[StepInfo], chosen) -> None:

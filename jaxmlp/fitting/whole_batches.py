@@ -105,12 +105,12 @@ def energies_whole(potential: Potential, params: Params, R: Array, boxes: Array,
     return over_structures(one, replace(batch, R=R), boxes)
 
 
-def sites_whole(potential: Potential, params: Params, batch: Batch, quantity: str) -> Array:
-    """Return a per-atom quantity that the potential defines, (N, ...)."""
+def sites_whole(function: Callable, potential: Potential, params: Params, batch: Batch, execution: Execution) -> Array:
+    """Return function(potential, params, graph, execution), per-atom values of a system, for all atoms, (N, ...)."""
 
     def one(R, species, neighbors: Neighbors):
         graph = full_graph(potential, R, neighbors.box, species, neighbors)
-        return getattr(potential, quantity)(params, graph)
+        return function(potential, params, graph, execution)
 
     values = over_structures(one, batch)
     return values.reshape(-1, *values.shape[2:])

@@ -230,6 +230,14 @@ class ACE(Potential):
         embedded = any(set(e.powers) != {1.0} for e in self.embeddings)
         return only(params, ["E0"] + ["c"] * (not embedded) + ["core"] * (self.inner == "zbl"))
 
+    def roughness(self, params: Params, power: float) -> Params:
+        """Return the sum of n^power + l^power over the factors of each function, 1 for energies and cores."""
+        every = [f for block in self.functions for f in block]
+        of = [float(sum(n**power for n in f[1]) + sum(l**power for l in f[2])) for f in every]
+        found = {"c": np.repeat(of, list(map(feature_count, every)))[:, None], "E0": 1.0, "core": 1.0}
+        like = lambda x, name: jnp.broadcast_to(jnp.asarray(found[name], x.dtype), x.shape)
+        return {k: None if x is None else like(x, k) for k, x in self.linear_parameters(params).items()}
+
     def _embedded(self, t: int, rho: Array) -> Array:
         """sum_p w_p F(rho_p) of central species t, (n,)."""
         e = self.embeddings[t]

@@ -89,6 +89,16 @@ class MTP(Potential):
         """Return the coefficients of moments and of species."""
         return only(params, ("species_coeffs", "moment_coeffs"))
 
+    def roughness(self, params: Params, power: float) -> Params:
+        """Return the sum of (mu + 1)^power + nu^power over the moments M_(mu,nu) that are contracted."""
+        of = [float((mu + 1) ** power + (a + b + c) ** power) for mu, a, b, c in self.moments.basic]
+        of += [0.0] * (self.moments.count - len(of))
+        for p, q, _, t in self.moments.times:  # all products that add up to a moment are of the same moments
+            of[t] = of[p] + of[q]
+        coefficients = jnp.asarray([of[k] for k in self.moments.scalars], params["moment_coeffs"].dtype)
+        energies = jnp.ones_like(params["species_coeffs"])
+        return self.linear_parameters(params) | {"moment_coeffs": coefficients, "species_coeffs": energies}
+
     def init(self, key: Array, dtype=float) -> Params:
         """Draw starting parameters: radial functions of order one, small energies, an empty active set (1e-6 I)."""
         s, (radial, linear) = len(self.species), jax.random.split(key)

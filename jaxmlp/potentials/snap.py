@@ -134,6 +134,17 @@ class SNAP(Potential):
         """Return the coefficients, of products of components too."""
         return only(params, ("constant", "linear", "quadratic"))
 
+    def roughness(self, params: Params, power: float) -> Params:
+        """Return 1 + j1^power + j2^power + j^power, of doubled angular momenta, and sums of these for products.
+
+        These are degrees on the sphere in four dimensions, of distances and angles together.
+        """
+        linear = np.array([1 + sum(float(j) ** power for j in c[3:]) for c in self.components])
+        a, b = np.triu_indices(len(linear))
+        found = {"linear": linear, "quadratic": linear[a] + linear[b], "constant": 1.0}
+        like = lambda x, name: jnp.broadcast_to(jnp.asarray(found[name], x.dtype), x.shape)
+        return {k: None if x is None else like(x, k) for k, x in self.linear_parameters(params).items()}
+
     def init(self, key: Array, dtype=float) -> Params:
         """Draw starting parameters: weights 1, small energies."""
         s, k = len(self.species), len(self.components)

