@@ -42,10 +42,10 @@ def fit(
     """
     import json
 
-    from jaxmlp.fitting import check_structures, read_config
     from jaxmlp.fitting import fit as run
+    from jaxmlp.fitting import read_config
     from jaxmlp.fitting.findings import report
-    from jaxmlp.fitting.fit import read_sets
+    from jaxmlp.fitting.fit import check_set, read_sets
     from jaxmlp.fitting.progress import Log, Progress
 
     changes = {} if epochs is None else {"epochs": epochs}
@@ -54,8 +54,8 @@ def fit(
     settings = read_config(settings, output=str(folder), resume=settings.resume and not fresh)
     if check:
         for name, structures in read_sets(settings).items():
-            found = check_structures(structures)
-            typer.echo(f"{name}: {len(structures)} structures, {sum(map(len, structures))} atoms")
+            found = check_set(structures)
+            typer.echo(f"{name}: {len(structures)} structures, {sum(len(s) for s in structures)} atoms")
             if found:
                 typer.echo(report(found))
             if any(f.severity == "error" for f in found):

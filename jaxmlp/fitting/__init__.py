@@ -9,7 +9,7 @@ from jaxmlp.fitting.fit import Fit, fit
 from jaxmlp.fitting.full_batch import train_lbfgs
 from jaxmlp.fitting.gaussian_process import GAPFit, fit_gap
 from jaxmlp.fitting.linear import LinearResult, design_rows, fit_linear, solve
-from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.loader import Loader, StreamingLoader
 from jaxmlp.fitting.loss import Loss, prefactor, staged
 from jaxmlp.fitting.net_forces import treat_net_forces
 from jaxmlp.fitting.optimizers import optimizer, schedule
@@ -18,6 +18,7 @@ from jaxmlp.fitting.readers import iterate_structures, read_structures
 from jaxmlp.fitting.reference_energies import fit_reference_energies
 from jaxmlp.fitting.snes import Evolved, train_snes
 from jaxmlp.fitting.splits import kfold, split
+from jaxmlp.fitting.store import StructureStore
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.survey import Survey
 from jaxmlp.fitting.teacher import label, subtract
@@ -25,11 +26,57 @@ from jaxmlp.fitting.train import Trained, TrainingFailed, train
 from jaxmlp.fitting.trainable import Trainable, names
 
 __all__ = [
-    "FAMILIES", "Accuracy", "Batch", "Config", "Data", "Error", "Evolved", "Finding", "Fit", "GAPFit",
-    "LinearResult", "Loader", "Loss", "Predictions", "Shape", "Structure", "Survey", "Trainable", "Trained",
-    "TrainingFailed", "accuracy", "build", "by_element", "by_group", "check_structures", "collate", "design_rows",
-    "fit", "fit_gap", "fit_linear", "fit_reference_energies", "iterate_structures", "kfold", "label", "names",
-    "optimizer", "predict", "predict_structures", "prefactor", "raise_errors", "read_config", "read_structures",
-    "schedule", "solve", "split", "staged", "subtract", "train", "train_lbfgs", "train_snes",
+    "FAMILIES",
+    "Accuracy",
+    "Batch",
+    "Config",
+    "Data",
+    "Error",
+    "Evolved",
+    "Finding",
+    "Fit",
+    "GAPFit",
+    "LinearResult",
+    "Loader",
+    "Loss",
+    "Predictions",
+    "Shape",
+    "StreamingLoader",
+    "Structure",
+    "StructureStore",
+    "Survey",
+    "Trainable",
+    "Trained",
+    "TrainingFailed",
+    "accuracy",
+    "build",
+    "by_element",
+    "by_group",
+    "check_structures",
+    "collate",
+    "design_rows",
+    "fit",
+    "fit_gap",
+    "fit_linear",
+    "fit_reference_energies",
+    "iterate_structures",
+    "kfold",
+    "label",
+    "names",
+    "optimizer",
+    "predict",
+    "predict_structures",
+    "prefactor",
+    "raise_errors",
+    "read_config",
+    "read_structures",
+    "schedule",
+    "solve",
+    "split",
+    "staged",
+    "subtract",
+    "train",
+    "train_lbfgs",
+    "train_snes",
     "treat_net_forces",
 ]  # fmt: skip

@@ -93,7 +93,7 @@ def predict_structures(
         structure = np.where(batch.real, batch.structure, -1)
         for k, i in enumerate(ids[ids >= 0]):
             if energy:
-                energies[i] = float(out.energy[k]) + atoms[loader.hoods[i].species].sum()
+                energies[i] = float(out.energy[k]) + loader.facts.counts[i] @ atoms
             for kind, values in found.items():
                 of_all = getattr(out, kind)
                 values[i] = of_all[structure == k] if kind in PER_ATOM else of_all[k]

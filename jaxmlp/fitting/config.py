@@ -47,6 +47,10 @@ class Data:
             symbols to eV of an isolated atom.
         check: look for wrong labels before training; errors stop the fit.
         net_force: "keep", "remove", or a bound in eV/Å beyond which forces are left out, see `treat_net_forces`.
+        stream: keep the training structures on disk, a part of them in memory at a time: true for a folder in `output`,
+            or the name of a folder, which other fits may use too. Gradient training and linear fits only. Whatever
+            looks at all structures at once then looks at `fit.SAMPLE` of them: means and ranges that a potential starts
+            from, and the report on the training set; copies are found within a shard.
         limit: at most as many training structures, chosen at random.
         teacher: file of a potential whose energies, forces and virials take the place of all labels.
         hessian_rows: of the teacher too, products of its Hessian with as many directions (for the loss's `hessian`).
@@ -59,6 +63,7 @@ class Data:
     energies: Any = "fit"
     check: bool = True
     net_force: str | float = "keep"
+    stream: bool | str = False
     limit: int | None = None
     teacher: str | None = None
     hessian_rows: int = 0
@@ -139,6 +144,12 @@ class Config:
                 f"no family is named {family!r}{similar(str(family), FAMILIES)}; there are {', '.join(FAMILIES)}."
             )
         treat_net_forces((), self.data.net_force)
+        if self.data.stream and self.method not in ("gradient", "linear"):
+            raise ValueError(
+                f"data: stream goes with method gradient or linear; a {self.method} fit needs all in memory."
+            )
+        if self.data.stream is True and self.output is None:
+            raise ValueError("data: stream needs a folder: name one (stream: folder), or give an output.")
         self.build_loss(1)
         self.build_optimizer(1)
         solver = self.linear.get("solver", "bayesian")
@@ -223,7 +234,7 @@ def read_config(config: Mapping[str, Any] | str | PathLike | Config, **changes: 
     data = settings.pop("data", {})
     data = data if isinstance(data, Data) else _record(Data, data, "data")
     if here is not None:
-        paths = ("train", "validation", "test", "teacher")
+        paths = ("train", "validation", "test", "teacher", "stream")
         data = replace(data, **{n: _placed(getattr(data, n), here) for n in paths})
         for name in ("file", "base"):
             if name in settings.get("potential", {}):

@@ -3,8 +3,9 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +23,14 @@ from jaxmlp.fitting.full_batch import train_lbfgs
 from jaxmlp.fitting.gaussian_process import fit_gap
 from jaxmlp.fitting.labels import atomic_number
 from jaxmlp.fitting.linear import fit_linear
-from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.loader import loader_of
 from jaxmlp.fitting.net_forces import treat_net_forces
 from jaxmlp.fitting.predictions import has_energy, predicts
-from jaxmlp.fitting.readers import read_structures
+from jaxmlp.fitting.readers import iterate_structures, read_structures
 from jaxmlp.fitting.reference_energies import fit_reference_energies
 from jaxmlp.fitting.snes import train_snes
-from jaxmlp.fitting.splits import split
+from jaxmlp.fitting.splits import places
+from jaxmlp.fitting.store import StructureStore, chunks
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.survey import Survey
 from jaxmlp.fitting.teacher import label, subtract
@@ -38,11 +40,12 @@ from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials.gap import GAP
 
 MODEL = "potential.safetensors"
+SAMPLE = 1000  # structures of a set on disk that stand for all of them where all are needed at once
 MAY_CHANGE = ("epochs", "patience", "checkpoint_every", "output", "resume")  # between a run and its continuation
 
 
 class Part(NamedTuple):
-    """A set of structures with predictions and errors."""
+    """A set of structures, of those on disk `SAMPLE` evenly chosen ones, with predictions and errors."""
 
     structures: list[Structure]
     predictions: Predictions
@@ -73,7 +76,7 @@ class Fit(NamedTuple):
 def fit(
     config: Mapping[str, Any] | str | PathLike | Config,
     *,
-    train: Sequence[Structure] | None = None,
+    train: Iterable[Structure] | None = None,
     validation: Sequence[Structure] | None = None,
     test: Sequence[Structure] | None = None,
     start: tuple[Potential, Params] | None = None,
@@ -87,7 +90,8 @@ def fit(
 
     Args:
         config: a mapping, the path of a YAML file, or a `Config`: see there for all words.
-        train, validation, test: structures in memory, in place of files.
+        train, validation, test: structures, in place of files; of `train` also a `StructureStore`, or with `data:
+            stream` an iterator.
         start: potential and parameters to go on with, in place of {"family": ...} or {"file": ...}.
         on_epoch: called with the row of every epoch.
         changes: fields of the configuration that replace those of `config`.
@@ -102,13 +106,18 @@ def fit(
     sets = read_sets(settings, {"train": train, "validation": validation, "test": test})
     findings = checked(sets) if settings.data.check else []
     begin = time.perf_counter()
-    sets = {name: treat_net_forces(structures, settings.data.net_force) for name, structures in sets.items()}
+    if settings.data.net_force != "keep":
+        treated = partial(treat_net_forces, how=settings.data.net_force)
+        sets = {name: _mapped(treated, structures, "treated") for name, structures in sets.items()}
     base = None
     if "base" in settings.potential:
         from jaxmlp.formats.detect import load
 
         base = load(settings.potential["base"])
-    learned = {n: subtract(s, *base) for n, s in sets.items()} if base is not None else sets
+    learned = sets
+    if base is not None:
+        less = partial(subtract, potential=base[0], params=base[1])
+        learned = {name: _mapped(less, structures, "corrections") for name, structures in sets.items()}
     dtype = jnp.dtype(settings.dtype)
     if dtype == jnp.float64 and jnp.result_type(float) != jnp.float64:
         raise ValueError(
@@ -123,8 +132,9 @@ def fit(
     potential, params = _finished(settings, potential, params, energies, base)
     parts = {}
     for name, structures in sets.items():
+        structures = _some(structures)
         found = predict_structures(potential, params, structures, **_reported(potential, structures))
-        parts[name] = Part(list(structures), found, accuracy(structures, found))
+        parts[name] = Part(structures, found, accuracy(structures, found))
     result = Fit(potential, params, history, parts, findings, time.perf_counter() - begin, output)
     if output is not None:
         write(result)
@@ -139,7 +149,7 @@ def _reported(potential: Potential, structures: Sequence[Structure]) -> dict[str
     return asked | {kind: predicts(potential, kind) and labelled(kind) for kind in ("dipole", "charges")}
 
 
-def read_sets(settings: Config, given: Mapping[str, Any] | None = None) -> dict[str, list[Structure]]:
+def read_sets(settings: Config, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the sets of structures that a configuration names: "train", and "validation" and "test" if there are.
 
     Args:
@@ -148,19 +158,23 @@ def read_sets(settings: Config, given: Mapping[str, Any] | None = None) -> dict[
     Raises:
         ValueError: no training structures, or a validation set that leaves none.
     """
-    sets: dict[str, list[Structure]] = {}
+    sets: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
         source, here = getattr(settings.data, name), (given or {}).get(name)
-        if here is not None:
+        files = [source] if isinstance(source, str | PathLike) else source
+        if isinstance(here, StructureStore):
+            sets[name] = here
+        elif name == "train" and settings.data.stream and (here is not None or isinstance(files, list | tuple)):
+            sets[name] = _stored(settings, files, here)
+        elif here is not None:
             sets[name] = list(here)
-        elif isinstance(source, str | PathLike):
-            sets[name] = read_structures(source, **settings.data.read)
-        elif isinstance(source, list | tuple):
-            sets[name] = [s for path in source for s in read_structures(path, **settings.data.read)]
+        elif isinstance(files, list | tuple):
+            sets[name] = [s for path in files for s in read_structures(path, **settings.data.read)]
     if not sets.get("train"):
         raise ValueError("data: train names no structures: give a file, a folder, or fit(..., train=structures).")
     if settings.data.limit is not None:
-        sets["train"] = split(sets["train"], [min(settings.data.limit, len(sets["train"]))], seed=settings.seed)[0]
+        count = min(settings.data.limit, len(sets["train"]))
+        sets["train"] = _chosen(sets["train"], places(sets["train"], [count], seed=settings.seed)[0])
     part = settings.data.validation
     if "validation" not in sets and part is not None:
         n = len(sets["train"])
@@ -168,17 +182,53 @@ def read_sets(settings: Config, given: Mapping[str, Any] | None = None) -> dict[
         if not 0 <= count < n:
             raise ValueError(f"data: validation takes {part} of {n} structures: leave some to train on.")
         if count:
-            sets["train"], sets["validation"] = split(sets["train"], [n - count, count], seed=settings.seed)
+            train, held = places(sets["train"], [n - count, count], seed=settings.seed)
+            sets["validation"] = [sets["train"][k] for k in held]
+            sets["train"] = _chosen(sets["train"], train)
     if settings.data.teacher is not None:
         from jaxmlp.formats.detect import load
 
         potential, params = load(settings.data.teacher)
-        rows = settings.data.hessian_rows
-        sets = {name: label(s, potential, params, hessian_rows=rows, seed=settings.seed) for name, s in sets.items()}
+        taught = partial(
+            label, potential=potential, params=params, hessian_rows=settings.data.hessian_rows, seed=settings.seed
+        )
+        sets = {name: _mapped(taught, s, "taught") for name, s in sets.items()}
     return {name: sets[name] for name in ("train", "validation", "test") if name in sets}
 
 
-def checked(sets: Mapping[str, list[Structure]]) -> list[Finding]:
+def _stored(settings: Config, files, structures: Iterable[Structure] | None) -> StructureStore:
+    """The training structures on disk: as they lie there, if they come from the same files, else written now."""
+    where = settings.data.stream
+    folder = Path(where) if isinstance(where, str) else Path(settings.output or ".") / "structures"
+    of = ""
+    if structures is None:
+        found = [p for f in map(Path, files) for p in ([f] if f.is_file() else sorted(f.rglob("*"))) if p.is_file()]
+        marks = [(str(p.absolute()), p.stat().st_size, p.stat().st_mtime_ns) for p in found]
+        of = json.dumps([marks, dict(settings.data.read)], default=str)
+        structures = (s for path in files for s in iterate_structures(path, **settings.data.read))
+        if (folder / "index.json").exists() and (store := StructureStore(folder)).about["of"] == of:
+            return store
+    return StructureStore.write(structures, folder, of=of)
+
+
+def _chosen(structures, which: list[int]):
+    """Some of the structures, in memory or on disk as they are."""
+    return structures.select(which) if isinstance(structures, StructureStore) else [structures[k] for k in which]
+
+
+def _mapped(function: Callable[[list[Structure]], list[Structure]], structures, name: str):
+    """What a function makes of structures; on disk shard by shard, in a folder of that name."""
+    if isinstance(structures, StructureStore):
+        return structures.mapped(function, structures.folder / name)
+    return function(structures)
+
+
+def _some(structures) -> list[Structure]:
+    """The structures, or a sample of those on disk."""
+    return structures.some(SAMPLE) if isinstance(structures, StructureStore) else list(structures)
+
+
+def checked(sets: Mapping[str, Sequence[Structure]]) -> list[Finding]:
     """Return what looks wrong with the structures.
 
     Raises:
@@ -186,9 +236,19 @@ def checked(sets: Mapping[str, list[Structure]]) -> list[Finding]:
     """
     findings: list[Finding] = []
     for structures in sets.values():
-        found = check_structures(structures)
-        raise_errors(found)
-        findings += found
+        findings += check_set(structures)
+        raise_errors(findings)
+    return findings
+
+
+def check_set(structures: Sequence[Structure]) -> list[Finding]:
+    """Return what `check_structures` finds; on disk shard by shard."""
+    if not isinstance(structures, StructureStore):
+        return check_structures(structures)
+    findings, first = [], 0
+    for chunk in chunks(structures, max(structures.sizes)):
+        findings += [f._replace(structure=f.structure + first) for f in check_structures(chunk)]
+        first += len(chunk)
     return findings
 
 
@@ -218,7 +278,7 @@ def _start(settings: Config, structures, start, dtype):
         if settings.data.energies != "fit":
             raise
         energies = _uniform(potential, params, structures)
-    potential, params = potential.adapted(params, Survey(structures))
+    potential, params = potential.adapted(params, Survey(_some(structures)))
     return potential, params, energies
 
 
@@ -235,8 +295,7 @@ def _energies(settings: Config, structures, species) -> np.ndarray:
 
 def _uniform(potential: Potential, params: Params, structures) -> np.ndarray:
     """The mean energy of an atom for all species, or zeros where the potential has no place for that either."""
-    labelled = [s for s in structures if s.energy is not None]
-    mean = np.full(len(potential.species), np.mean([s.energy / len(s) for s in labelled]))
+    mean = np.full(len(potential.species), np.mean([s.energy / len(s) for s in structures if s.energy is not None]))
     try:
         potential.shifted(params, mean)
     except ValueError:
@@ -279,7 +338,7 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
     if settings.members > 1 and "family" in settings.potential and not any(trainable.low_rank):
         dtype = jnp.dtype(settings.dtype)
         starts = lambda key: merged(trainable.chosen, drawn(potential, key, dtype), params)
-    loader = Loader(structures, potential, settings.batch_size, dtype=jnp.dtype(settings.dtype), **common)
+    loader = loader_of(structures, potential, settings.batch_size, dtype=jnp.dtype(settings.dtype), **common)
     per_epoch = -(-len(loader.plan(None)) // settings.devices)
     got = train(
         potential, params, loader, sets.get("validation", ()), loss=settings.build_loss(per_epoch),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.evaluate import DEFAULT, Execution
-from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.loader import loader_of
 from jaxmlp.fitting.loss import Loss, errors
 from jaxmlp.fitting.minimizers import lbfgs
 from jaxmlp.fitting.predictions import check
@@ -51,7 +51,7 @@ def train_lbfgs(
     params = jax.tree.map(jnp.asarray, params)
     chosen = Trainable.of(potential, params) if trainable is None else trainable
     dtype = dtype_of(params)
-    data = Loader(structures, potential, batch_size, dtype=dtype, energies=energies)
+    data = loader_of(structures, potential, batch_size, dtype=dtype, energies=energies)
     kinds = loss.kinds(data.kinds)
     check(potential, kinds + ("energy",) * loss.smooths)
     data.choose(kinds)

@@ -15,7 +15,7 @@ from jaxmlp.fitting.bayesian_regression import ard, bayesian_ridge
 from jaxmlp.fitting.edge_slopes import fast_columns, flattened
 from jaxmlp.fitting.least_absolute import least_absolute
 from jaxmlp.fitting.linear_solvers import LinearFit, least_squares, ridge
-from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.loader import loader_of
 from jaxmlp.fitting.predictions import check, plain
 from jaxmlp.fitting.ridge_choice import choose_ridge
 from jaxmlp.fitting.smoothness import power_of, smoothness_prior
@@ -108,7 +108,7 @@ def design_rows(
         fast: False: one column after another, for all potentials.
     """
     c0, put, part = split_linear(potential, params, fit_energies)
-    loader = Loader(structures, potential, batch_size, dtype=c0.dtype, energies=energies)
+    loader = loader_of(structures, potential, batch_size, dtype=c0.dtype, energies=energies)
     potential = loader.ready
     kinds = loader.kinds = tuple(k for k in kinds if k in loader.kinds)
     forces, virial = "forces" in kinds, "virial" in kinds

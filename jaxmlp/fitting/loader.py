@@ -1,14 +1,16 @@
 """A data set as batches of a few fixed shapes, in a new order every epoch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxmlp.evaluate import in_rows
 from jaxmlp.fitting.batches import Batch, Shape, collate, kinds_of, whole_words
-from jaxmlp.fitting.neighborhoods import Neighborhood, neighborhood
+from jaxmlp.fitting.neighborhoods import Neighborhood, named_neighborhood
+from jaxmlp.fitting.store import StructureStore
 from jaxmlp.fitting.structure import Structure
 from jaxmlp.fitting.whole_batches import collate_whole
 from jaxmlp.potential import Potential
@@ -58,32 +60,33 @@ class Loader:
             raise ValueError("a data set needs at least one structure.")
         if batch_size < 1 or buckets < 1:
             raise ValueError(f"batch_size and buckets are positive; got {batch_size} and {buckets}.")
-        self.structures, self.potential, self.dtype = tuple(structures), potential, dtype
+        self.potential, self.dtype = potential, dtype
         self.kinds = kinds_of(structures) if kinds is None else kinds
-        self.hoods = [_named(s, potential) for s in structures]
-        self.offsets = np.zeros(len(self.structures))
-        if energies is not None:
-            self.offsets = np.array([np.asarray(energies, float)[h.species].sum() for h in self.hoods])
-        slots = np.array([whole_words(h.counts) for h in self.hoods])
-        sizes = np.array([len(h) for h in self.hoods])
+        self.structures, self.hoods = self._kept(structures)
+        facts = self.facts = _facts(self.structures, self.hoods, len(potential.species))
+        self.offsets = np.zeros(len(facts.counts)) if energies is None else facts.counts @ np.asarray(energies, float)
         self.whole = needs_whole(potential) if whole is None else whole
-        self.ready = potential.for_boxes([s.system.box for s in self.structures]) if self.whole else potential
+        self.ready = potential.for_boxes(facts.boxes) if self.whole else potential
         # Empty places come from rows that are too long, or from systems that are padded to the largest.
-        size, count = (sizes, np.ones_like(sizes)) if self.whole else (slots[:, -1], sizes)
+        size, count = (facts.sizes, np.ones(len(facts.sizes))) if self.whole else (facts.slots[:, -1], facts.sizes)
         bounds = _bounds(size, count, buckets)
         bucket = np.searchsorted(bounds, size)
         self.members = [np.flatnonzero(bucket == b) for b in range(len(bounds))]
-        self.shapes = [self._shape(m, slots[m], batch_size) for m in self.members]
+        self.shapes = [self._shape(m, batch_size) for m in self.members]
+
+    def _kept(self, structures: Sequence[Structure]) -> tuple[Sequence[Structure], Sequence[Neighborhood]]:
+        """The structures and their neighbours."""
+        return tuple(structures), [named_neighborhood(s, self.potential) for s in structures]
 
     def __len__(self) -> int:
         return len(self.structures)
 
-    def _shape(self, members: np.ndarray, slots: np.ndarray, batch_size: int) -> Shape:
-        hoods = [self.hoods[k] for k in members]
-        sizes, images = np.array([len(h) for h in hoods]), np.array([len(h.owner) for h in hoods])
+    def _shape(self, members: np.ndarray, batch_size: int) -> Shape:
+        facts = self.facts
+        sizes, images = facts.sizes[members], facts.images[members]
         many = min(batch_size, len(members))
-        top = tuple(slots.max(axis=0).tolist())
-        directions = max((len(s.hessian[0]) for k in members if (s := self.structures[k]).hessian), default=0)
+        top = tuple(facts.slots[members].max(axis=0).tolist())
+        directions = int(facts.directions[members].max())
         if self.whole:
             return Shape(int(sizes.max()), int(images.max()), many, top, directions)
         atoms = max(int(np.ceil(many * sizes.mean())), int(sizes.max()))
@@ -113,16 +116,19 @@ class Loader:
     @cached_property
     def waste(self) -> float:
         """The share of neighbour slots that hold nothing, over the batches of an epoch in the order of the data."""
-        held = sum(len(h.row) for h in self.hoods)
+        held = int(self.facts.edges.sum())
         copies = lambda shape: shape.structures if self.whole else 1
         slots = sum(copies(s) * s.atoms * s.slots[-1] for b, _ in self.plan(None) for s in [self.shapes[b]])
         return 1 - held / slots
 
     def plan(self, seed: int | tuple[int, ...] | None) -> list[tuple[int, np.ndarray]]:
         """Return bucket and structures of every batch of an epoch; without a seed in the order of the data."""
-        rng = None if seed is None else np.random.default_rng(seed)
+        return self._plan(self.members, None if seed is None else np.random.default_rng(seed))
+
+    def _plan(self, members_of: list[np.ndarray], rng: np.random.Generator | None) -> list[tuple[int, np.ndarray]]:
+        """The batches of some members of each bucket."""
         batches = []
-        for b, (members, shape) in enumerate(zip(self.members, self.shapes, strict=True)):
+        for b, (members, shape) in enumerate(zip(members_of, self.shapes, strict=True)):
             order = members if rng is None else rng.permutation(members)
             batches += [(b, chosen) for chosen in self._packed(order, shape)]
         return batches if rng is None else [batches[k] for k in rng.permutation(len(batches))]
@@ -131,10 +137,11 @@ class Loader:
         """First fit: every structure goes into the first of the last few batches that has room."""
         if self.whole:
             return [order[k : k + shape.structures] for k in range(0, len(order), shape.structures)]
+        sizes, images = self.facts.sizes, self.facts.images
         bins: list[list[int]] = []
         room: list[list[int]] = []
         for k in order.tolist():
-            need = (len(self.hoods[k]), len(self.hoods[k].owner), 1)
+            need = (int(sizes[k]), int(images[k]), 1)
             for b in range(max(0, len(bins) - 8), len(bins)):
                 if all(n <= r for n, r in zip(need, room[b], strict=True)):
                     break
@@ -162,17 +169,87 @@ class Loader:
             yield jax.device_put(self.batch(bucket, members))
 
 
+class StreamingLoader(Loader):
+    """A `Loader` of structures on disk: a few shards of structures and neighbours are in memory at a time.
+
+    An epoch goes through the shards in windows, of as many shards as the store has open: their order is drawn, and
+    within a window that of structures and batches is. So every structure comes once, the same seed gives the same
+    epoch, and batches have the few shapes that a `Loader` would have; with one window the order is that of a `Loader`
+    too. What stays in memory of every structure are some numbers for the layout of batches.
+
+    Args:
+        structures: the data set.
+        others: arguments as for `Loader`.
+    """
+
+    def __init__(self, structures: StructureStore, *others, **options):
+        super().__init__(structures, *others, **options)
+
+    def _kept(self, structures):
+        self.store = structures
+        return structures, structures.neighborhoods(self.potential)
+
+    def plan(self, seed: int | tuple[int, ...] | None) -> list[tuple[int, np.ndarray]]:
+        """Return bucket and structures of every batch of an epoch, window by window."""
+        store = self.store
+        shards = np.unique(store.shard)
+        if len(shards) <= store.open:
+            return super().plan(seed)
+        rng = None if seed is None else np.random.default_rng(seed)
+        order = shards if rng is None else rng.permutation(shards)
+        batches = []
+        for k in range(0, len(order), store.open):
+            here = np.isin(store.shard, order[k : k + store.open])
+            batches += self._plan([members[here[members]] for members in self.members], rng)
+        return batches
+
+
+def loader_of(structures: Sequence[Structure], *others, **options) -> Loader:
+    """Return the loader of structures in memory or on disk; arguments as for `Loader`."""
+    kind = StreamingLoader if isinstance(structures, StructureStore) else Loader
+    return kind(structures, *others, **options)
+
+
 def needs_whole(potential: Potential) -> bool:
     """Whether a part of the potential is not made of rows of neighbours, so that it has to see one system at a time."""
     members = getattr(potential, "members", ())
     return any(map(needs_whole, members)) if members else not in_rows(potential)
 
 
-def _named(s: Structure, potential: Potential) -> Neighborhood:
-    try:
-        return neighborhood(s.system, potential.species, potential.shells)
-    except ValueError as error:
-        raise ValueError(f"{s.name}: {error}") from None
+class _Facts(NamedTuple):
+    """What the layout of batches follows from, of every structure.
+
+    Args:
+        counts: (n, S) atoms of each species.
+        images: (n,) periodic images that its atoms see.
+        edges: (n,)
+        slots: (n, shells) that its rows need.
+        directions: (n,) of second derivatives.
+        boxes: of all, None where there is none.
+    """
+
+    counts: np.ndarray
+    images: np.ndarray
+    edges: np.ndarray
+    slots: np.ndarray
+    directions: np.ndarray
+    boxes: list[np.ndarray | None]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return self.counts.sum(axis=1)
+
+
+def _facts(structures: Iterable[Structure], hoods: Iterable[Neighborhood], species: int) -> _Facts:
+    """Look at the structures one by one."""
+    rows, boxes = [], []
+    for s, h in zip(structures, hoods, strict=True):
+        directions = 0 if s.hessian is None else len(s.hessian[0])
+        counts = np.bincount(h.species, minlength=species)
+        rows.append((counts, len(h.owner), len(h.row), whole_words(h.counts), directions))
+        boxes.append(s.system.box)
+    counts, images, edges, slots, directions = (np.array(x) for x in zip(*rows))
+    return _Facts(counts, images, edges, slots, directions, boxes)
 
 
 def _bounds(slots: np.ndarray, sizes: np.ndarray, buckets: int) -> list[int]:

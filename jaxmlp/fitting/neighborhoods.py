@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmlp.fitting.structure import Structure
 from jaxmlp.neighbors.grid import edges
+from jaxmlp.potential import Potential
 from jaxmlp.system import System, species_index
 
 
@@ -37,6 +39,14 @@ class Neighborhood(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.species)
+
+
+def named_neighborhood(s: Structure, potential: Potential) -> Neighborhood:
+    """Return the neighbours of a structure's atoms for a potential; errors name the structure."""
+    try:
+        return neighborhood(s.system, potential.species, potential.shells)
+    except ValueError as error:
+        raise ValueError(f"{s.name}: {error}") from None
 
 
 def neighborhood(system: System, species: tuple[int, ...], shells: tuple[float, ...]) -> Neighborhood:

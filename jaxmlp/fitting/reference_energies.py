@@ -53,20 +53,23 @@ def fit_reference_energies(
     free = [k for k, z in enumerate(species) if z not in fixed]
     E0 = np.array([fixed.get(z, 0.0) for z in species])
     if free:
-        labelled = [s for s in structures if s.energy is not None]
-        if not labelled:
+        energies, rows = [], []
+        for s in structures:  # one by one: a `StructureStore` is larger than the memory
+            if s.energy is None:
+                continue
+            if not np.isfinite(s.energy):
+                raise ValueError(f"{s.name}: the energy is {s.energy}; reference energies need finite numbers.")
+            energies.append(s.energy)
+            rows.append(composition([s], species)[0])
+        if not rows:
             missing = ", ".join(chemical_symbols[species[k]] for k in free)
             raise ValueError(
                 f"the reference energies of {missing} are to be fitted, but none of {len(structures)} structures has "
                 "an energy. Give isolated_atoms, or check the name of the energies in the file."
             )
-        energies = np.array([s.energy for s in labelled])
-        if not np.isfinite(energies).all():
-            bad = labelled[int(np.flatnonzero(~np.isfinite(energies))[0])]
-            raise ValueError(f"{bad.name}: the energy is {bad.energy}; reference energies need finite numbers.")
-        counts = composition(labelled, species)
+        counts = np.array(rows)
         atoms = counts.sum(axis=1)
-        E0[free] = minimum_norm(counts[:, free] / atoms[:, None], (energies - counts @ E0) / atoms)
+        E0[free] = minimum_norm(counts[:, free] / atoms[:, None], (np.array(energies) - counts @ E0) / atoms)
     return {z: float(e) for z, e in zip(species, E0, strict=True)}
 
 

@@ -8,7 +8,7 @@ structures. For that, split by groups yourself, or hold a group out. Copies of o
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -34,10 +34,21 @@ def split(
     Raises:
         ValueError: sizes that are negative or sum up to more than there is; an unknown `stratify`.
     """
+    parts = places(structures, sizes, seed=seed, stratify=stratify)
+    return tuple([structures[k] for k in part] for part in parts)
+
+
+def places(
+    structures: Iterable[Structure],
+    sizes: Sequence[float] | Sequence[int],
+    *,
+    seed: int = 0,
+    stratify: str | None = None,
+) -> list[list[int]]:
+    """Return the places of the structures of every part that `split` returns; structures are looked at one by one."""
     order = _order(structures, seed, _known(stratify))
-    ends = _ends(sizes, len(structures))
-    parts = np.split(order, ends)[: len(ends)]
-    return tuple([structures[k] for k in sorted(part)] for part in parts)
+    ends = _ends(sizes, len(order))
+    return [sorted(part.tolist()) for part in np.split(order, ends)[: len(ends)]]
 
 
 def kfold(
@@ -84,15 +95,18 @@ def _ends(sizes: Sequence[float], n: int) -> np.ndarray:
     return np.minimum(np.rint(np.cumsum(sizes) * n).astype(int), n)
 
 
-def _order(structures: Sequence[Structure], seed: int, stratify: str | None) -> np.ndarray:
+def _order(structures: Iterable[Structure], seed: int, stratify: str | None) -> np.ndarray:
     """Return the indices in the order in which structures are dealt out."""
-    hashes = [_hash(structure, seed) for structure in structures]
+    hashes, groups = [], []
+    for structure in structures:
+        hashes.append(_hash(structure, seed))
+        groups.append(structure.group)
     order = sorted(range(len(structures)), key=hashes.__getitem__)
     if stratify is None:
         return np.array(order, int)
     members: dict[str, list[int]] = {}
     for k in order:
-        members.setdefault(structures[k].group, []).append(k)
+        members.setdefault(groups[k], []).append(k)
     # The m-th of n members of a group comes at (m + 1/2) / n: any stretch of the order has all groups in proportion.
     place = {k: (m + 0.5) / len(ks) for ks in members.values() for m, k in enumerate(ks)}
     return np.array(sorted(order, key=lambda k: (place[k], hashes[k])), int)

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxmlp.evaluate import DEFAULT, Execution
 from jaxmlp.fitting.batches import Batch
 from jaxmlp.fitting.checkpoints import Checkpoints
-from jaxmlp.fitting.loader import Loader
+from jaxmlp.fitting.loader import Loader, loader_of
 from jaxmlp.fitting.loss import Loss
 from jaxmlp.fitting.predictions import check
 from jaxmlp.fitting.step import State, StepInfo, Training, batch_errors
@@ -88,8 +88,8 @@ def train(
     Args:
         params: starting parameters.
         structures, validation: the training set, and what decides which epoch was best, by the loss with the weights
-            at the end of training; without a validation set the training set does. A `Loader` in place of the training
-            set has its own batch size and energies.
+            at the end of training; without a validation set the training set does. A `StructureStore` as training set
+            stays on disk; a `Loader` in its place has its own batch size and energies.
         loss: what is made small; None takes `Loss()`.
         optimizer: any optax chain, or the learning rate of Adam.
         epochs, batch_size: of the training.
@@ -119,7 +119,7 @@ def train(
         optimizer = optax.adam(float(optimizer))
     params = jax.tree.map(jnp.asarray, params)
     options: dict[str, Any] = {"dtype": dtype_of(params), "energies": energies}
-    data = structures if isinstance(structures, Loader) else Loader(structures, potential, batch_size, **options)
+    data = structures if isinstance(structures, Loader) else loader_of(structures, potential, batch_size, **options)
     kinds = loss.kinds(data.kinds)
     check(potential, kinds + ("energy",) * loss.smooths)
     data.choose(kinds)
