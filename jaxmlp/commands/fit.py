@@ -31,10 +31,12 @@ def fit(
           train: train.xyz            # also ASE databases, deepmd folders, MLIP .cfg, n2p2 input.data
           validation: 0.1             # a fraction, or a file
           test: test.xyz
+          stream: false               # true: structures stay on disk, for sets larger than the memory
         potential: {family: nep, cutoff: [6.0, 4.5]}
-        loss: {energy: 1.0, forces: 1.0, virial: 0.1}
+        loss: {energy: 1.0, forces: 1.0, virial: 0.1}   # also hessian, dipole, charges, smooth
         optimizer: {learning_rate: {schedule: exponential, start: 0.01, end: 1.0e-5}, clip: 10}
         epochs: 200
+        precision: float32            # float64; mixed: sums in float64, the potential in float32
 
     All words are those of `jaxmlp.fitting.Config`. Families: nep, mtp, snap, ace, gap, bpnn, dp, schnet, painn,
     dimenet, egnn, nequip, allegro, mace. The folder holds the potential (any command reads it), the log, figures and

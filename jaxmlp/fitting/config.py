@@ -148,8 +148,6 @@ class Config:
             raise ValueError(
                 f"data: stream goes with method gradient or linear; a {self.method} fit needs all in memory."
             )
-        if self.data.stream is True and self.output is None:
-            raise ValueError("data: stream needs a folder: name one (stream: folder), or give an output.")
         self.build_loss(1)
         self.build_optimizer(1)
         solver = self.linear.get("solver", "bayesian")

@@ -199,6 +199,8 @@ def read_sets(settings: Config, given: Mapping[str, Any] | None = None) -> dict[
 def _stored(settings: Config, files, structures: Iterable[Structure] | None) -> StructureStore:
     """The training structures on disk: as they lie there, if they come from the same files, else written now."""
     where = settings.data.stream
+    if where is True and settings.output is None:
+        raise ValueError("data: stream needs a folder: name one (stream: folder), or give an output.")
     folder = Path(where) if isinstance(where, str) else Path(settings.output or ".") / "structures"
     of = ""
     if structures is None:

@@ -91,7 +91,7 @@ def test_a_store_that_makes_no_sense(tmp_path):
         store.neighborhoods(MTP((10,), 5.0, 2.0, 4, 4))
     config = {"potential": {"family": "nep"}, "data": {"stream": True}}
     with pytest.raises(ValueError, match="stream needs a folder"):
-        jm.fit(config)
+        jm.fit(config, train=iter(DATA))
     with pytest.raises(ValueError, match="stream goes with method gradient or linear"):
         jm.fit(config, method="snes", output=str(tmp_path))
 
