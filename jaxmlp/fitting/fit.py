@@ -270,9 +270,7 @@ def _start(settings: Config, structures, start, dtype):
     named = settings.potential.get("species")
     species = {z for s in structures for z in s.system.species} if named is None else {atomic_number(z) for z in named}
     potential = build(settings.potential["family"], tuple(sorted(species)), **options)
-    energies = np.zeros(len(potential.species))
-    if has_energy(potential):
-        energies = _energies(settings, structures, potential.species)
+    energies = _energies(settings, structures, potential.species)
     params = jax.tree.map(cast, drawn(potential, jax.random.key(settings.seed), dtype))
     try:
         potential.shifted(params, energies)
