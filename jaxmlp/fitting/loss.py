@@ -9,8 +9,8 @@ from jax import Array
 
 from jaxmlp.evaluate import DEFAULT, Execution
 from jaxmlp.fitting.batches import Batch
+from jaxmlp.fitting.curvature import curvature
 from jaxmlp.fitting.predictions import Prediction, by_structure, hessian_product, predict_kinds
-from jaxmlp.fitting.smoothness import curvature
 from jaxmlp.potential import Params, Potential
 
 Weight = float | Callable[[Array], Array]
@@ -38,7 +38,7 @@ class Loss:
         atoms: forces and charges count by atom (True: a structure of many atoms counts more) or by structure.
         l1, l2: of the penalties.
         smooth: weight, of the same kinds, of the mean square of second derivatives (eV/Å^2) along random directions,
-            see `smoothness.curvature`: forces that change less from place to place.
+            see `curvature`: forces that change less from place to place.
         noise: learn a scale sigma of every kind's errors: with "mse" a kind adds weight * (mean / sigma^2 + 2 log
             sigma), the likelihood of normal errors (Kendall, Gal, Cipolla, CVPR 2018), with the others likewise
             mean / sigma + log sigma.

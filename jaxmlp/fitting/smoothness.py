@@ -1,16 +1,11 @@
-"""What makes a potential smooth: priors of linear fits, and the curvature of the energy in training."""
+"""Smoothness priors of linear fits."""
 
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jaxmlp.evaluate import Execution
-from jaxmlp.fitting.batches import Batch
-from jaxmlp.fitting.predictions import by_structure, hessian_product
 from jaxmlp.potential import Params, Potential
 
 POWER = 2.0  # p of Witt et al., J. Chem. Phys. 159, 164101 (2023), in their examples
@@ -48,19 +43,3 @@ def smoothness_prior(potential: Potential, params: Params, part: Params, power: 
         )
     chosen = jax.tree.map(lambda x, r: None if x is None else r, part, rough, is_leaf=lambda x: x is None)
     return np.asarray(ravel_pytree(chosen)[0], float)
-
-
-def curvature(potential: Potential, params: Params, batch: Batch, step: Array, execution: Execution) -> tuple:
-    """Return by structure, (B,), the sums over atoms of |H v|^2 / 3, eV^2/Å^4, and the numbers of atoms.
-
-    H is the Hessian, minus the Jacobian of the forces, and v is drawn anew in every step: normal, independent, of
-    variance 1. The mean of |H v|^2 over v is the sum of the squares of all elements of H: this is the Jacobian
-    regularisation of Hoffman, Roberts, Yaida, arXiv:1908.02729 (2019), of the map from positions to forces, with one
-    random projection a step.
-    """
-    key = jax.random.fold_in(jax.random.key(0), step)
-    v = jax.random.normal(key, batch.R.shape, batch.R.dtype)
-    product = hessian_product(potential, params, batch, jnp.where(batch.real[:, None], v, 0.0), execution)
-    square = jnp.where(batch.real[:, None], jnp.square(product), 0.0)
-    there = (batch.ids >= 0).astype(batch.R.dtype)
-    return there * by_structure(jnp.mean(square, axis=1), batch), there * batch.counts
