@@ -59,7 +59,7 @@ class LinearResult(NamedTuple):
 
 
 def split_linear(potential: Potential, params: Params, energies: bool = False):
-    """Return the linear parameters as a vector (p,), the function that puts such a vector into `params`, and their tree.
+    """Return the linear parameters as a vector (p,), what puts such a vector into `params`, and their tree.
 
     Args:
         energies: whether the energies of atoms are among them; constants of the family never are.

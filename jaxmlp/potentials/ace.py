@@ -297,7 +297,7 @@ class ACE(Potential):
         return pair_table(width, graph.species, graph.neighbor_species, r.dtype)
 
     def _moments(self, graph: Graph, r: Array) -> Array:
-        """sum_j g_k(r_ij) Y_lm(r_ij) over the neighbours of each species, (n, LM, S, K), in real harmonics; Y_00 is 1."""
+        """sum_j g_k(r_ij) Y_lm(r_ij) over the neighbours of each species, (n, LM, S, K); Y_lm are real, Y_00 is 1."""
         s, n = len(self.species), r.shape[0]
         l_max = max((f[2] for f in tables(self.functions).graph.factors), default=0)
         g = self._radial(graph, r)

@@ -7,6 +7,7 @@ import pytest
 from mixture import POTENTIAL, SPECIES, TRUE, labelled, systems, wrong
 
 import jaxmlp as jm
+from jaxmlp.evaluate import Execution
 from jaxmlp.fitting import Loader, Loss, fit_linear, read_config, solve, train, train_lbfgs, treat_net_forces
 from jaxmlp.fitting.curvature import curvature
 from jaxmlp.fitting.linear import split_linear
@@ -76,7 +77,7 @@ def test_all_data_in_every_step_have_a_curvature_too():
         train_lbfgs(POTENTIAL, wrong(1.02), DATA, loss=Loss(1.0, 1.0, smooth=w), steps=20) for w in (0.0, 0.1)
     )
     batch = batch_of(DATA, POTENTIAL)
-    mean = lambda p: float(jnp.sum(curvature(POTENTIAL, p, batch, 0, jm.fitting.step.DEFAULT)[0]))
+    mean = lambda p: float(jnp.sum(curvature(POTENTIAL, p, batch, 0, Execution())[0]))
     assert mean(smooth.params) < 0.9 * mean(plain.params)
     assert smooth.history[-1]["curvature"] > 0
 
