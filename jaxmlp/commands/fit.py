@@ -46,9 +46,9 @@ def fit(
 
     from jaxmlp.fitting import fit as run
     from jaxmlp.fitting import read_config
-    from jaxmlp.fitting.findings import report
+    from jaxmlp.fitting.data.findings import report
     from jaxmlp.fitting.fit import check_set, read_sets
-    from jaxmlp.fitting.progress import Log, Progress
+    from jaxmlp.fitting.training.progress import Log, Progress
 
     changes = {} if epochs is None else {"epochs": epochs}
     settings = read_config(config, **changes)

@@ -1,29 +1,29 @@
 """Fitting potentials to data; `jaxmlp.fit` is the whole of it, the rest its parts."""
 
 from jaxmlp.fitting.accuracy import Accuracy, Error, Predictions, accuracy, by_element, by_group, predict_structures
-from jaxmlp.fitting.batches import Batch, Shape, collate
-from jaxmlp.fitting.checks import Finding, check_structures, raise_errors
+from jaxmlp.fitting.batches.batch import Batch, Shape, collate
+from jaxmlp.fitting.batches.loader import Loader, StreamingLoader
+from jaxmlp.fitting.batches.predictions import predict
 from jaxmlp.fitting.config import Config, Data, read_config
+from jaxmlp.fitting.data.checks import Finding, check_structures, raise_errors
+from jaxmlp.fitting.data.net_forces import treat_net_forces
+from jaxmlp.fitting.data.readers import iterate_structures, read_structures
+from jaxmlp.fitting.data.reference_energies import fit_reference_energies
+from jaxmlp.fitting.data.splits import kfold, split
+from jaxmlp.fitting.data.store import StructureStore
+from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.fitting.families import FAMILIES, build
 from jaxmlp.fitting.fit import Fit, fit
-from jaxmlp.fitting.full_batch import train_lbfgs
-from jaxmlp.fitting.gaussian_process import GAPFit, fit_gap
-from jaxmlp.fitting.linear import LinearResult, design_rows, fit_linear, solve
-from jaxmlp.fitting.loader import Loader, StreamingLoader
-from jaxmlp.fitting.loss import Loss, prefactor, staged
-from jaxmlp.fitting.net_forces import treat_net_forces
-from jaxmlp.fitting.optimizers import optimizer, schedule
-from jaxmlp.fitting.predictions import predict
-from jaxmlp.fitting.readers import iterate_structures, read_structures
-from jaxmlp.fitting.reference_energies import fit_reference_energies
-from jaxmlp.fitting.snes import Evolved, train_snes
-from jaxmlp.fitting.splits import kfold, split
-from jaxmlp.fitting.store import StructureStore
-from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.gap.gaussian_process import GAPFit, fit_gap
+from jaxmlp.fitting.linear.fit import LinearResult, design_rows, fit_linear, solve
+from jaxmlp.fitting.snes.snes import Evolved, train_snes
 from jaxmlp.fitting.survey import Survey
 from jaxmlp.fitting.teacher import label, subtract
-from jaxmlp.fitting.train import Trained, TrainingFailed, train
-from jaxmlp.fitting.trainable import Trainable, names
+from jaxmlp.fitting.training.full_batch import train_lbfgs
+from jaxmlp.fitting.training.loss import Loss, prefactor, staged
+from jaxmlp.fitting.training.optimizers import optimizer, schedule
+from jaxmlp.fitting.training.train import Trained, TrainingFailed, train
+from jaxmlp.fitting.training.trainable import Trainable, names
 
 __all__ = [
     "FAMILIES",

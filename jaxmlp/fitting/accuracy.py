@@ -7,11 +7,11 @@ import jax
 import numpy as np
 
 from jaxmlp.evaluate import DEFAULT, Execution
-from jaxmlp.fitting.batches import PER_ATOM
-from jaxmlp.fitting.loader import Loader
-from jaxmlp.fitting.predictions import check, predict_kinds
-from jaxmlp.fitting.structure import Structure
-from jaxmlp.fitting.trainable import dtype_of
+from jaxmlp.fitting.batches.batch import PER_ATOM
+from jaxmlp.fitting.batches.loader import Loader
+from jaxmlp.fitting.batches.predictions import check, predict_kinds
+from jaxmlp.fitting.data.structure import Structure
+from jaxmlp.fitting.training.trainable import dtype_of
 from jaxmlp.potential import Params, Potential
 
 

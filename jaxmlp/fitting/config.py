@@ -6,13 +6,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from jaxmlp.fitting.data.net_forces import treat_net_forces
 from jaxmlp.fitting.families import FAMILIES, similar
-from jaxmlp.fitting.linear import SOLVERS
-from jaxmlp.fitting.loss import Loss, prefactor, staged
-from jaxmlp.fitting.net_forces import treat_net_forces
-from jaxmlp.fitting.optimizers import optimizer as build_optimizer
-from jaxmlp.fitting.optimizers import schedule
-from jaxmlp.fitting.smoothness import power_of
+from jaxmlp.fitting.linear.fit import SOLVERS
+from jaxmlp.fitting.linear.smoothness import power_of
+from jaxmlp.fitting.training.loss import Loss, prefactor, staged
+from jaxmlp.fitting.training.optimizers import optimizer as build_optimizer
+from jaxmlp.fitting.training.optimizers import schedule
 from jaxmlp.rows import PRECISIONS, Execution
 
 LINEAR = ("solver", "weights", "strength", "prior", "error")

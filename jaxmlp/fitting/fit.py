@@ -16,26 +16,26 @@ import numpy as np
 
 from jaxmlp.combinators import Committee
 from jaxmlp.fitting.accuracy import Accuracy, Predictions, accuracy, predict_structures, without_atoms
-from jaxmlp.fitting.checks import Finding, check_structures, raise_errors
+from jaxmlp.fitting.batches.loader import loader_of
+from jaxmlp.fitting.batches.predictions import has_energy, predicts
 from jaxmlp.fitting.config import Config, read_config
+from jaxmlp.fitting.data.checks import Finding, check_structures, raise_errors
+from jaxmlp.fitting.data.labels import atomic_number
+from jaxmlp.fitting.data.net_forces import treat_net_forces
+from jaxmlp.fitting.data.readers import iterate_structures, read_structures
+from jaxmlp.fitting.data.reference_energies import fit_reference_energies
+from jaxmlp.fitting.data.splits import places
+from jaxmlp.fitting.data.store import StructureStore, chunks
+from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.fitting.families import build, drawn
-from jaxmlp.fitting.full_batch import train_lbfgs
-from jaxmlp.fitting.gaussian_process import fit_gap
-from jaxmlp.fitting.labels import atomic_number
-from jaxmlp.fitting.linear import fit_linear
-from jaxmlp.fitting.loader import loader_of
-from jaxmlp.fitting.net_forces import treat_net_forces
-from jaxmlp.fitting.predictions import has_energy, predicts
-from jaxmlp.fitting.readers import iterate_structures, read_structures
-from jaxmlp.fitting.reference_energies import fit_reference_energies
-from jaxmlp.fitting.snes import train_snes
-from jaxmlp.fitting.splits import places
-from jaxmlp.fitting.store import StructureStore, chunks
-from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.gap.gaussian_process import fit_gap
+from jaxmlp.fitting.linear.fit import fit_linear
+from jaxmlp.fitting.snes.snes import train_snes
 from jaxmlp.fitting.survey import Survey
 from jaxmlp.fitting.teacher import label, subtract
-from jaxmlp.fitting.train import Row, train
-from jaxmlp.fitting.trainable import Trainable
+from jaxmlp.fitting.training.full_batch import train_lbfgs
+from jaxmlp.fitting.training.train import Row, train
+from jaxmlp.fitting.training.trainable import Trainable
 from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials.gap import GAP
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxmlp.fitting.accuracy import Accuracy, Error, Predictions, accuracy, by_element, by_group
-from jaxmlp.fitting.batches import PER_ATOM
-from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.batches.batch import PER_ATOM
+from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.units import GPa
 
 if TYPE_CHECKING:

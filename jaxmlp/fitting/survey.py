@@ -9,9 +9,9 @@ import numpy as np
 from jax import Array
 
 from jaxmlp.evaluate import DEFAULT, map_rows
-from jaxmlp.fitting.loader import Loader
-from jaxmlp.fitting.structure import Structure
-from jaxmlp.fitting.trainable import dtype_of
+from jaxmlp.fitting.batches.loader import Loader
+from jaxmlp.fitting.data.structure import Structure
+from jaxmlp.fitting.training.trainable import dtype_of
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.neighbors.grid import edges
 from jaxmlp.potential import Params, Potential

@@ -8,11 +8,11 @@ from jax import Array, lax
 
 from jaxmlp.evaluate import DEFAULT, Execution
 from jaxmlp.fitting.accuracy import predict_structures
-from jaxmlp.fitting.batches import Batch
-from jaxmlp.fitting.loader import Loader
-from jaxmlp.fitting.predictions import check, hessian_product
-from jaxmlp.fitting.structure import Structure
-from jaxmlp.fitting.trainable import dtype_of
+from jaxmlp.fitting.batches.batch import Batch
+from jaxmlp.fitting.batches.loader import Loader
+from jaxmlp.fitting.batches.predictions import check, hessian_product
+from jaxmlp.fitting.data.structure import Structure
+from jaxmlp.fitting.training.trainable import dtype_of
 from jaxmlp.potential import Params, Potential
 from jaxmlp.system import System
 

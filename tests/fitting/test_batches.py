@@ -11,10 +11,10 @@ from mixture import POTENTIAL, SPECIES, TRUE, labelled, systems
 import jaxmlp as jm
 from jaxmlp.evaluate import Execution
 from jaxmlp.fitting import Loader, Loss, collate, predict
-from jaxmlp.fitting.batches import Shape, kinds_of, shape_of
-from jaxmlp.fitting.loss import errors
-from jaxmlp.fitting.neighborhoods import neighborhood
-from jaxmlp.fitting.predictions import check, plain
+from jaxmlp.fitting.batches.batch import Shape, kinds_of, shape_of
+from jaxmlp.fitting.batches.neighborhoods import neighborhood
+from jaxmlp.fitting.batches.predictions import check, plain
+from jaxmlp.fitting.training.loss import errors
 from jaxmlp.potentials.bonded import HarmonicBond
 from jaxmlp.potentials.nep import NEP
 from jaxmlp.potentials.painn import PaiNN

@@ -14,9 +14,9 @@ from mixture import POTENTIAL, SPECIES, TRUE, systems
 import jaxmlp as jm
 from jaxmlp import cli
 from jaxmlp.fitting import Loader, Loss, Structure, accuracy, predict, predict_structures, read_structures, train
-from jaxmlp.fitting.loss import errors
-from jaxmlp.fitting.predictions import plain
-from jaxmlp.fitting.step import batch_errors
+from jaxmlp.fitting.batches.predictions import plain
+from jaxmlp.fitting.training.loss import errors
+from jaxmlp.fitting.training.step import batch_errors
 from jaxmlp.potentials.nep_charge import NEPCharge
 from jaxmlp.potentials.nep_tensor import NEPDipole
 

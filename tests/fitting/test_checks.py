@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxmlp.fitting.checks import check_structures, raise_errors, report
-from jaxmlp.fitting.readers import read_structures
-from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.data.checks import check_structures, raise_errors, report
+from jaxmlp.fitting.data.readers import read_structures
+from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.system import System
 from jaxmlp.units import GPa, bohr, hartree
 

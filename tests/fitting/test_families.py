@@ -7,7 +7,7 @@ import pytest
 from mixture import SPECIES, labelled, systems
 
 from jaxmlp.fitting import FAMILIES, Survey, Trainable, build, names, predict_structures
-from jaxmlp.fitting.trainable import matches
+from jaxmlp.fitting.training.trainable import matches
 from jaxmlp.neighbors.grid import edges
 from jaxmlp.potentials.deepmd import statistics
 

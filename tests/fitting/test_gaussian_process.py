@@ -13,12 +13,12 @@ from jaxmlp.basis.covariance import Covariance
 from jaxmlp.basis.gap_clusters import Angle3b, Distance2b
 from jaxmlp.basis.soap import SOAP
 from jaxmlp.fitting.accuracy import predict_structures
-from jaxmlp.fitting.gap_points import energy_spread, instances, select_sparse
-from jaxmlp.fitting.gap_rows import kernel_columns
-from jaxmlp.fitting.gaussian_process import fit_gap, sparse_covariances
-from jaxmlp.fitting.loader import Loader
-from jaxmlp.fitting.sparse_gpr import dense_gpr
-from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.batches.loader import Loader
+from jaxmlp.fitting.data.structure import Structure
+from jaxmlp.fitting.gap.gaussian_process import fit_gap, sparse_covariances
+from jaxmlp.fitting.gap.points import energy_spread, instances, select_sparse
+from jaxmlp.fitting.gap.rows import kernel_columns
+from jaxmlp.fitting.gap.sparse_gpr import dense_gpr
 from jaxmlp.potentials.gap import GAP, GAPTerm
 from jaxmlp.system import System
 
@@ -206,8 +206,8 @@ def test_columns_times_weights_are_predictions():
         p["cutoff"] = jnp.linspace(0.5, 1.2, len(p["alpha"]))
     loader = Loader(structures, MIXED, 2, buckets=1)
     batch = next(loader.epoch())
-    columns = jax.jit(lambda p, b: kernel_columns(MIXED, p, b))(params, batch)
-    assert [x.shape[-1] for x in columns[:3]] == [21, 21, 21]
+    columns = jax.jit(lambda p, b: kernel_columns(MIXED, p, b)[:3])(params, batch)
+    assert [x.shape[-1] for x in columns] == [21, 21, 21]
     alpha = np.concatenate([p["alpha"] for p in params["processes"]])
     found = [np.asarray(x @ alpha) for x in columns]
     out = predict_structures(MIXED, params | {"e0": jnp.zeros(2)}, structures, virial=True)

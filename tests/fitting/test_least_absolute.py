@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from jaxmlp.fitting.least_absolute import least_absolute
-from jaxmlp.fitting.linear import solve
-from jaxmlp.fitting.linear_solvers import least_squares
-from jaxmlp.fitting.tall_qr import combine
+from jaxmlp.fitting.linear.fit import solve
+from jaxmlp.fitting.linear.least_absolute import least_absolute
+from jaxmlp.fitting.linear.solvers import least_squares
+from jaxmlp.fitting.linear.tall_qr import combine
 
 
 def rows(n, p, seed):
@@ -48,7 +48,7 @@ def test_outliers_hardly_matter_and_kinds_find_their_scales():
 
 
 def solve_rows(A, y, w):
-    from jaxmlp.fitting.tall_qr import tall_qr
+    from jaxmlp.fitting.linear.tall_qr import tall_qr
 
     return tall_qr([(A, y, w)])
 

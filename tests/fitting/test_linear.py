@@ -8,7 +8,7 @@ from mixture import POTENTIAL, SPECIES, TRUE, labelled, systems
 
 import jaxmlp as jm
 from jaxmlp.fitting import accuracy, fit_linear, label, predict_structures, solve
-from jaxmlp.fitting.linear import design_rows, split_linear
+from jaxmlp.fitting.linear.fit import design_rows, split_linear
 from jaxmlp.potentials.mtp import MTP
 from jaxmlp.potentials.snap import SNAP
 

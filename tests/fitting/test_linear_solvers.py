@@ -8,10 +8,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal, norm
 
-from jaxmlp.fitting.bayesian_regression import ard, bayesian_ridge
-from jaxmlp.fitting.linear_solvers import least_squares, ridge
-from jaxmlp.fitting.ridge_choice import choose_ridge
-from jaxmlp.fitting.tall_qr import add_rows, combine, no_rows, tall_qr
+from jaxmlp.fitting.linear.bayesian_regression import ard, bayesian_ridge
+from jaxmlp.fitting.linear.ridge_choice import choose_ridge
+from jaxmlp.fitting.linear.solvers import least_squares, ridge
+from jaxmlp.fitting.linear.tall_qr import add_rows, combine, no_rows, tall_qr
 
 RNG = np.random.default_rng
 

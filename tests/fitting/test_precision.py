@@ -9,7 +9,7 @@ from mixture import SPECIES, labelled, systems
 import jaxmlp as jm
 from jaxmlp.evaluate import Execution
 from jaxmlp.fitting import Loader, Loss, read_config, train
-from jaxmlp.fitting.loss import errors
+from jaxmlp.fitting.training.loss import errors
 from jaxmlp.potentials.nep import NEP
 from jaxmlp.potentials.nep_charge import NEPCharge
 

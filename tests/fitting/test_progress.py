@@ -7,7 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
-from jaxmlp.fitting.progress import Log, Progress, summary
+from jaxmlp.fitting.training.progress import Log, Progress, summary
 
 
 def row(epoch, **more):

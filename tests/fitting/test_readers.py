@@ -10,7 +10,7 @@ import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import jaxmlp as jm
-from jaxmlp.fitting.readers import iterate_structures, read_structures
+from jaxmlp.fitting.data.readers import iterate_structures, read_structures
 from jaxmlp.formats.errors import FormatError
 from jaxmlp.potentials.pair import lennard_jones
 from jaxmlp.units import GPa, bohr, hartree

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxmlp.fitting.reference_energies import composition, fit_reference_energies, isolated_atom_energies
-from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.data.reference_energies import composition, fit_reference_energies, isolated_atom_energies
+from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.system import System
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxmlp.fitting.accuracy import Predictions
+from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.fitting.report import POINTS, final_report, learning_figure, parity_figure, write_report
-from jaxmlp.fitting.structure import Structure
 from jaxmlp.system import System
 from jaxmlp.units import GPa
 

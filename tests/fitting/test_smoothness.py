@@ -9,10 +9,10 @@ from mixture import POTENTIAL, SPECIES, TRUE, labelled, systems, wrong
 import jaxmlp as jm
 from jaxmlp.evaluate import Execution
 from jaxmlp.fitting import Loader, Loss, fit_linear, read_config, solve, train, train_lbfgs, treat_net_forces
-from jaxmlp.fitting.curvature import curvature
-from jaxmlp.fitting.linear import split_linear
-from jaxmlp.fitting.loss import errors
-from jaxmlp.fitting.smoothness import smoothness_prior
+from jaxmlp.fitting.linear.fit import split_linear
+from jaxmlp.fitting.linear.smoothness import smoothness_prior
+from jaxmlp.fitting.training.curvature import curvature
+from jaxmlp.fitting.training.loss import errors
 from jaxmlp.potentials.ace_functions import ace
 from jaxmlp.potentials.mtp import MTP
 from jaxmlp.potentials.nep import NEP

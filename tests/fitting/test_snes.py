@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jaxmlp.fitting.accuracy import accuracy, predict_structures
-from jaxmlp.fitting.snes import Search, evolved, train_snes, utilities
-from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.data.structure import Structure
+from jaxmlp.fitting.snes.snes import Search, evolved, train_snes, utilities
 from jaxmlp.fitting.teacher import label
-from jaxmlp.fitting.train import TrainingFailed
-from jaxmlp.fitting.trainable import Trainable
+from jaxmlp.fitting.training.train import TrainingFailed
+from jaxmlp.fitting.training.trainable import Trainable
 from jaxmlp.potentials.nep import NEP
 from jaxmlp.potentials.pair import LennardJones
 from jaxmlp.system import System

@@ -5,8 +5,8 @@ import pytest
 from scipy.linalg import block_diag
 from scipy.stats import multivariate_normal
 
-from jaxmlp.fitting.sparse_gpr import dense_gpr, sparse_gpr
-from jaxmlp.fitting.tall_qr import tall_qr
+from jaxmlp.fitting.gap.sparse_gpr import dense_gpr, sparse_gpr
+from jaxmlp.fitting.linear.tall_qr import tall_qr
 
 RNG = np.random.default_rng
 

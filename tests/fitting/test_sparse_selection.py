@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxmlp.fitting.sparse_selection import (
+from jaxmlp.fitting.gap.sparse_selection import (
     cur_points,
     farthest_points,
     grid_points,

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from jaxmlp.fitting.splits import kfold, split
-from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.data.splits import kfold, split
+from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.system import System
 
 

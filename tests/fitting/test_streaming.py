@@ -22,7 +22,7 @@ from jaxmlp.fitting import (
     train,
     train_lbfgs,
 )
-from jaxmlp.fitting import store as stores
+from jaxmlp.fitting.data import store as stores
 from jaxmlp.potentials.mtp import MTP
 
 DATA = labelled(systems(24))

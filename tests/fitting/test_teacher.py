@@ -8,7 +8,7 @@ import pytest
 import jaxmlp as jm
 from jaxmlp.combinators import Sum
 from jaxmlp.fitting.accuracy import predict_structures
-from jaxmlp.fitting.structure import Structure
+from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.fitting.teacher import hessian_products, label, subtract
 from jaxmlp.potentials.pair import LennardJones, Morse
 from jaxmlp.potentials.stillinger_weber import stillinger_weber_silicon

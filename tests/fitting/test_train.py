@@ -8,8 +8,8 @@ import pytest
 from mixture import POTENTIAL, TRUE, labelled, systems, with_nan, wrong
 
 from jaxmlp.fitting import Loader, Loss, Trainable, TrainingFailed, names, predict_structures, train, train_lbfgs
-from jaxmlp.fitting.loss import prefactor, staged
-from jaxmlp.fitting.step import Training
+from jaxmlp.fitting.training.loss import prefactor, staged
+from jaxmlp.fitting.training.step import Training
 
 DATA = labelled(systems(8))
 TEST = labelled(systems(4, seed=9))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxmlp.fitting.minimizers import lbfgs, levenberg_marquardt
-from jaxmlp.fitting.variable_projection import linear_coefficients, projected_residual
+from jaxmlp.fitting.linear.variable_projection import linear_coefficients, projected_residual
+from jaxmlp.fitting.training.minimizers import lbfgs, levenberg_marquardt
 
 T = np.linspace(0, 4, 41)
 RATES = {"fast": jnp.array([2.0]), "slow": jnp.array(0.5)}

@@ -1,0 +1,1 @@
+"""Structures side by side in arrays of fixed shape, and what potentials say of them."""

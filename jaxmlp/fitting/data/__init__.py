@@ -1,0 +1,1 @@
+"""Labelled structures: read, checked, split, kept on disk."""

@@ -1,0 +1,1 @@
+"""Linear fits: rows of the design matrix, their triangular factor, and what solves it."""

@@ -1,0 +1,1 @@
+"""Training by gradients: losses, steps, epochs, what changes, checkpoints."""
