@@ -77,6 +77,7 @@ class Config:
         data: see `Data`.
         potential: {"family": name, **options of that family}, {"file": a potential to go on with}, and in both
             "base": a file whose energies are subtracted, and to which the fit is the correction.
+        parameters: values of parameters by name, in place of those that are drawn to start from: {"weight": [0.3]}.
         method: "gradient"; "linear", for parameters in which the energy is linear; "lbfgs", all data in every step;
             "snes", evolution by energies and forces only; "gpr", sparse Gaussian-process regression, for a GAP.
         loss: see `Loss`; a weight may be {"start": a, "end": b} (with the learning rate) or {"values": [...],
@@ -100,6 +101,7 @@ class Config:
 
     data: Data = Data()
     potential: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     method: str = "gradient"
     loss: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)

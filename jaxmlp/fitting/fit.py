@@ -35,7 +35,7 @@ from jaxmlp.fitting.survey import Survey
 from jaxmlp.fitting.teacher import label, subtract
 from jaxmlp.fitting.training.full_batch import train_lbfgs
 from jaxmlp.fitting.training.train import Row, train
-from jaxmlp.fitting.training.trainable import Trainable
+from jaxmlp.fitting.training.trainable import Trainable, matches, names
 from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials.gap import GAP
 
@@ -264,6 +264,7 @@ def _start(settings: Config, structures, start, dtype):
 
             start = load(file)
         potential, params = start
+        params = given(settings.parameters, params)
         bare, atoms = without_atoms(potential, params)
         return potential, jax.tree.map(cast, bare), atoms
     options = {k: v for k, v in settings.potential.items() if k not in ("family", "base", "species")}
@@ -271,7 +272,8 @@ def _start(settings: Config, structures, start, dtype):
     species = {z for s in structures for z in s.system.species} if named is None else {atomic_number(z) for z in named}
     potential = build(settings.potential["family"], tuple(sorted(species)), **options)
     energies = _energies(settings, structures, potential.species)
-    params = jax.tree.map(cast, drawn(potential, jax.random.key(settings.seed), dtype))
+    params = given(settings.parameters, drawn(potential, jax.random.key(settings.seed), dtype))
+    params = jax.tree.map(cast, params)
     try:
         potential.shifted(params, energies)
     except ValueError:
@@ -280,6 +282,25 @@ def _start(settings: Config, structures, start, dtype):
         energies = _uniform(potential, params, structures)
     potential, params = potential.adapted(params, Survey(_some(structures)))
     return potential, params, energies
+
+
+def given(values: Mapping[str, Any], params: Params) -> Params:
+    """Return `params` with other values of some parameters, by their names.
+
+    Raises:
+        ValueError: a name that is not there or stands for several arrays, or a wrong shape.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    known = names(params)
+    for name, value in values.items():
+        places = [k for k, other in enumerate(known) if matches(other, (name,))]
+        if len(places) != 1:
+            raise ValueError(f"parameters: {name!r} stands for {len(places)} arrays; there are {', '.join(known)}.")
+        old = jnp.asarray(leaves[places[0]])
+        if np.shape(value) != old.shape:
+            raise ValueError(f"parameters: {name} has the shape {old.shape}; got {np.shape(value)}.")
+        leaves[places[0]] = jnp.asarray(value, old.dtype)
+    return jax.tree.unflatten(tree, leaves)
 
 
 def _energies(settings: Config, structures, species) -> np.ndarray:
