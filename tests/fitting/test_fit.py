@@ -53,6 +53,19 @@ def test_a_linear_fit_from_python_holds_the_energies_of_atoms():
     assert fitted.parts["train"].accuracy.energy.rmse < 0.1
 
 
+def test_parameters_to_start_from_are_given_by_their_names():
+    config = {"potential": {"family": "snap", "rcutfac": 4.5, "twojmax": 2}, "method": "linear"}
+    train = labelled(systems(6))
+    found = jm.fit(config, train=train, parameters={"weight": [0.3, 0.4]})
+    np.testing.assert_array_equal(found.params["weight"], [0.3, 0.4])
+    for values, message in (
+        ({"weight": [0.3]}, r"shape \(2,\); got \(1,\)"),
+        ({"wj": [1.0, 1.0]}, "stands for 0 arrays"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jm.fit(config, train=train, parameters=values)
+
+
 def test_a_fit_from_the_command_line_leaves_a_potential_that_other_commands_read(data, tmp_path, capsys):
     nep = {"family": "nep", "cutoff": [5.0, 4.0], "n_max": [2, 2], "basis_size": [3, 3], "l_max": [2], "neurons": 4}
     config = {

@@ -7,7 +7,7 @@ import pytest
 from mixture import POTENTIAL, SPECIES, TRUE, labelled, systems
 
 import jaxmlp as jm
-from jaxmlp.fitting import accuracy, fit_linear, label, predict_structures, solve
+from jaxmlp.fitting import accuracy, build, fit_linear, label, predict_structures, solve
 from jaxmlp.fitting.linear.fit import design_rows, split_linear
 from jaxmlp.potentials.mtp import MTP
 from jaxmlp.potentials.snap import SNAP
@@ -34,6 +34,35 @@ def test_rows_are_the_derivatives_of_the_energy_function():
     every = np.concatenate(found["forces"])
     for row in np.asarray(forces).reshape(-1, len(c)):
         assert np.abs(every - row).max(axis=1).min() < 1e-10 * np.abs(every).max()
+
+
+COMPONENTS = {
+    "snap": SNAP(SPECIES, (0.5, 0.45), 4.5, 3),
+    "quadratic, chemical": SNAP(SPECIES, rcutfac=4.5, twojmax=2, quadraticflag=True, chemflag=True),
+    "mtp": MTP_SMALL,
+    "ace": build("ace", SPECIES, cutoff=4.5, n_max=[4, 2, 1], l_max=[0, 2, 1]),
+    "ace of pairs": build("ace", SPECIES, cutoff=4.5, n_max=[4], l_max=[0]),
+}
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_all_columns_at_once_are_those_one_by_one(name):
+    potential = COMPONENTS[name]
+    params = potential.init(jax.random.key(0))
+    assert potential.linear_functions(params) is not None
+    structures = labelled(SMALL)
+    options = {"fit_energies": True, "batch_size": 2}
+    both = [design_rows(potential, params, structures, **options, fast=fast) for fast in (True, False)]
+    for fast, slow in zip(*both, strict=True):
+        for kind in ("energy", "forces", "virial"):
+            for one, other in zip(getattr(fast, kind), getattr(slow, kind), strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12 * np.abs(other).max())
+
+
+def test_an_ace_whose_cores_repel_is_fitted_column_by_column():
+    potential = COMPONENTS["ace of pairs"]
+    params = potential.init(jax.random.key(0))
+    assert potential.linear_functions(params | {"core": params["core"] + 1.0}) is None
 
 
 def test_the_solution_is_that_of_numpy():
