@@ -20,6 +20,7 @@ from jaxmlp.formats.errors import FormatError
 from jaxmlp.minimize import minimize
 from jaxmlp.neighbors import Graph, Neighbors, NeighborSearch
 from jaxmlp.potential import MessagePassing, Potential, merge
+from jaxmlp.shipped import models
 from jaxmlp.system import System
 
 __version__ = "0.1.0"
@@ -66,6 +67,7 @@ __all__ = [
     "md",
     "merge",
     "minimize",
+    "models",
     "prepare",
     "pressure",
     "save",

@@ -23,8 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    model.info, compute.evaluate, compute.relax, dynamics.md, quantum.pimd, free_energy.free_energy, free_energy.melt,
-    fit.fit, model.convert, model.check, demo,
+    model.models, model.info, compute.evaluate, compute.relax, dynamics.md, quantum.pimd, free_energy.free_energy,
+    free_energy.melt, fit.fit, model.convert, model.check, demo,
 ):  # fmt: skip
     app.command()(command)
 

@@ -103,12 +103,14 @@ def elastic_constants(energy: EnergyFn, *, relaxed: bool = True) -> Callable[...
             return energy(strained_R + u, strained_box, params)
 
         zero, still = jnp.zeros(6, R.dtype), jnp.zeros_like(R)
-        born = jax.hessian(of)(zero, still)
         if not relaxed:
-            return born / volume(box)
+            return jax.hessian(of)(zero, still) / volume(box)
         n = R.size
-        coupling = jax.jacfwd(jax.grad(of, 1))(zero, still).reshape(n, 6)
-        force_constants = hessian(lambda u, box, params: of(zero, u))(still, box, params).reshape(n, n)
+        # All second derivatives at once: the energy is compiled twice differentiated one time, not three.
+        of_both = jax.grad(lambda x: of(x[:6], x[6:].reshape(R.shape)))
+        column = lambda v: jax.jvp(of_both, (jnp.zeros(6 + n, R.dtype),), (v,))[1]
+        H = jax.vmap(column)(jnp.eye(6 + n, dtype=R.dtype))
+        born, coupling, force_constants = H[:6, :6], H[6:, :6], H[6:, 6:]
         # Uniform translations cost nothing; giving them a stiffness leaves the solution orthogonal to them unchanged.
         shift = jnp.asarray(np.tile(np.eye(3), (n // 3, 1)) / np.sqrt(n / 3), R.dtype)
         stiff = force_constants + jnp.trace(force_constants) / n * shift @ shift.T

@@ -1,4 +1,4 @@
-"""The demonstration reproduces the literature and writes its page."""
+"""The demonstration finds the numbers of the potential's card and writes its page."""
 
 import numpy as np
 import pytest
@@ -15,11 +15,16 @@ def result(tmp_path_factory):
     return folder, demo.run(folder, steps=400, repeat=2, temperature=600.0)
 
 
-def test_the_crystal_has_the_published_properties(result):
+def test_the_crystal_is_that_of_the_card_and_near_that_of_the_data(result):
     _, found = result
     assert found.agrees
     for name, value in found.found.items():
-        assert value == pytest.approx(demo.LITERATURE[name], abs=demo.TOLERANCE[name])
+        assert value == pytest.approx(found.card[name], abs=demo.TOLERANCE[name])
+        if name in demo.DFT:  # what a small NEP learns: bonds well, elastic constants to a fifth
+            assert value == pytest.approx(demo.DFT[name], rel=0.005 if name == "a" else 0.2)
+    wrong = found._replace(found=found.found | {"C44": found.found["C44"] + 1})
+    assert not wrong.agrees
+    assert "NOT ALL ARE" in demo.report(wrong)
 
 
 def test_the_dynamics_are_logged(result):
@@ -32,8 +37,8 @@ def test_the_dynamics_are_logged(result):
 def test_the_page_is_written(result):
     folder, found = result
     text = (folder / "report.txt").read_text(encoding="utf-8")
-    assert "all agree" in text
-    assert "C44        56.4" in text
+    assert "all are what the card" in text
+    assert f"C44{found.found['C44']:15.4f}        72        79.6  GPa" in text
     assert (folder / "report.png").read_bytes()[:4] == b"\x89PNG"
     table = np.genfromtxt(folder / "log.csv", delimiter=",", names=True)
     np.testing.assert_allclose(table["temperature"], found.log["temperature"])

@@ -13,7 +13,7 @@ def demo(
     steps: Annotated[int, typer.Option(help="steps of dynamics, 1 fs each", min=10)] = 4000,
     temperature: Annotated[float, typer.Option(help="K")] = 1000.0,
 ) -> None:
-    """Relax built-in silicon, compute its elastic constants (GPa), run 512 atoms, and write a one-page report."""
+    """Relax silicon by a NEP, compute its elastic constants (GPa), run 512 atoms, and write a one-page report."""
     from jaxmlp.demo import report, run
 
     out = console()
@@ -22,4 +22,4 @@ def demo(
     out.print(report(result))
     out.print(f"written to {folder}/")
     if not result.agrees:
-        raise Failed("the numbers of the crystal are not those of the literature.")
+        raise Failed("the numbers of the crystal are not those of the potential's card.")

@@ -1,4 +1,4 @@
-"""jaxmlp info, convert, check: about a model file."""
+"""jaxmlp models, info, convert, check: about a model file."""
 
 import dataclasses
 from pathlib import Path
@@ -7,6 +7,25 @@ from typing import Annotated
 import typer
 
 from jaxmlp.commands.options import Failed, Model, Species, Units, console, read_model, read_system
+
+
+def models() -> None:
+    """List the potentials that come with jaxmlp, whose names stand for model files in every command."""
+    from rich.table import Table
+
+    from jaxmlp.shipped import FOLDER
+    from jaxmlp.shipped import models as shipped
+
+    table = Table(caption=f"errors: RMSE on the test set; cards and configurations: {FOLDER}", caption_justify="left")
+    for k, title in enumerate(("name", "cutoff (Å)", "parameters", "meV/atom", "meV/Å", "µs/atom")):
+        table.add_column(title, justify="right" if k else "left")
+    for name, model in shipped().items():
+        n = model.numbers
+        energy, forces = (n["errors"]["test"]["all"][kind]["rmse"] for kind in ("energy", "forces"))
+        cost = n["microseconds"]
+        words = (f"{n['cutoff']:g}", str(n["parameters"]), f"{energy:.2f}", f"{forces:.0f}")
+        table.add_row(name, *words, "" if cost is None else f"{cost:.1f}")
+    console().print(table)
 
 
 def info(model: Model, species: Species = None, units: Units = None) -> None:

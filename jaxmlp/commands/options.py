@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from jaxmlp.potential import Params, Potential
     from jaxmlp.system import System
 
-Model = Annotated[Path, typer.Argument(help="model file of any known format", show_default=False)]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="model file of any known format, or the name of one that comes with jaxmlp: see jaxmlp models",
+        show_default=False,
+    ),
+]
 Species = Annotated[
     str | None,
     typer.Option(

@@ -14,6 +14,7 @@ from jaxmlp.fitting.training.loss import Loss, prefactor, staged
 from jaxmlp.fitting.training.optimizers import optimizer as build_optimizer
 from jaxmlp.fitting.training.optimizers import schedule
 from jaxmlp.rows import PRECISIONS, Execution
+from jaxmlp.shipped import named
 
 LINEAR = ("solver", "weights", "strength", "prior", "error")
 SNES = (
@@ -76,7 +77,8 @@ class Config:
     Args:
         data: see `Data`.
         potential: {"family": name, **options of that family}, {"file": a potential to go on with}, and in both
-            "base": a file whose energies are subtracted, and to which the fit is the correction.
+            "base": a file whose energies are subtracted, and to which the fit is the correction. In place of files also
+            names of potentials that come with jaxmlp ("silicon/nep").
         parameters: values of parameters by name, in place of those that are drawn to start from: {"weight": [0.3]}.
         method: "gradient"; "linear", for parameters in which the energy is linear; "lbfgs", all data in every step;
             "snes", evolution by energies and forces only; "gpr", sparse Gaussian-process regression, for a GAP.
@@ -234,11 +236,11 @@ def read_config(config: Mapping[str, Any] | str | PathLike | Config, **changes: 
     data = settings.pop("data", {})
     data = data if isinstance(data, Data) else _record(Data, data, "data")
     if here is not None:
-        paths = ("train", "validation", "test", "teacher", "stream")
-        data = replace(data, **{n: _placed(getattr(data, n), here) for n in paths})
+        paths = {n: _placed(getattr(data, n), here) for n in ("train", "validation", "test", "stream")}
+        data = replace(data, **paths, teacher=_model(data.teacher, here))
         for name in ("file", "base"):
             if name in settings.get("potential", {}):
-                settings["potential"] = dict(settings["potential"]) | {name: _placed(settings["potential"][name], here)}
+                settings["potential"] = dict(settings["potential"]) | {name: _model(settings["potential"][name], here)}
     for name in ("train", "freeze", "low_rank"):
         if name in settings:
             value = settings[name]
@@ -262,3 +264,10 @@ def _placed(value, here: Path):
     if isinstance(value, list | tuple):
         return [_placed(v, here) for v in value]
     return value
+
+
+def _model(value, here: Path):
+    """The path of a model; names of potentials that come with jaxmlp stay names where no file is called so."""
+    if isinstance(value, str) and named(value) and not (here / value).exists():
+        return value
+    return _placed(value, here)

@@ -15,6 +15,7 @@ from jaxmlp.formats.gap_xml import recognise as _is_gap
 from jaxmlp.formats.native import recognise as _is_safetensors
 from jaxmlp.formats.torch_files import architecture, weights_of
 from jaxmlp.potential import Params, Potential
+from jaxmlp.shipped import located
 
 HEAD = 1 << 16  # bytes looked at
 
@@ -149,12 +150,13 @@ FORMATS = (
 
 
 def recognise(path: str | PathLike) -> Format:
-    """Return the format of a file.
+    """Return the format of a file, or of a potential that comes with jaxmlp.
 
     Raises:
         FormatError: the content is that of no known format.
         OSError: the file cannot be read.
     """
+    path = located(path)
     if Path(path).is_dir():
         if (Path(path) / "input.nn").is_file():
             return recognise(Path(path) / "input.nn")
@@ -177,7 +179,10 @@ def recognise(path: str | PathLike) -> Format:
 def load(path: str | PathLike, **options) -> tuple[Potential, Params]:
     """Return the potential and the parameters of a model file of any known format.
 
+    >>> potential, params = jm.load("silicon/nep")     # comes with jaxmlp, see `jm.models`
+
     Args:
+        path: of the file, or the name of a potential that comes with jaxmlp.
         options: of the format's own `load`; MTP files take species=["Si", "C"], the elements of their types, LAMMPS
             tables elements=["Si", "C"], the labels to choose.
 
@@ -186,6 +191,7 @@ def load(path: str | PathLike, **options) -> tuple[Potential, Params]:
         ValueError: an option that this format does not have.
         OSError: the file cannot be read.
     """
+    path = located(path)
     found = recognise(path)
     reader = importlib.import_module(found.module).load
     known = [name for name in inspect.signature(reader).parameters if name != "path" and name not in found.options]
