@@ -197,8 +197,8 @@ DFT: a, C11 and C12 from stresses in the data; C44 of Bartók et al., Phys. Rev.
 ## Not for
 
 - Elements other than silicon, charges, spins, electronic temperature.
-- Other crystal structures, high pressure, interstitials, dislocations, cracks: the training set holds the diamond crystal
-  (strained by up to 10 %, at 300 to 3374 K), a vacancy at 300 and 3374 K, and 12 surfaces.
+- Other crystal structures, high pressure, interstitials, dislocations, cracks: the training set holds the diamond
+  crystal (strained by up to 10 %, at 300 to 3374 K), a vacancy at 300 and 3374 K, and 12 surfaces.
 - Collisions: no repulsion at short distances was added, and below the shortest distances in the data energies mean
   nothing.
 - Production: this is a small model of a small set, to learn, test and compare with.
@@ -218,8 +218,8 @@ def card(n: dict, steps: int) -> str:
     cost = "Not measured."
     if n["microseconds"] is not None:
         cost = (
-            f"{n['microseconds']:.1f} µs for an atom: energy, forces and virial in double precision, on one core of the\n"
-            "machine of `benchmarks/ACCURACY.md`."
+            f"{n['microseconds']:.1f} µs for an atom: energy, forces and virial in double precision, on one core of\n"
+            "the machine of `benchmarks/ACCURACY.md`."
         )
     configurations = "`config.yaml`" if steps == 1 else "`start.yaml`, then `config.yaml`"
     words = {"kind": NAMES[n["family"]], "rows": "\n".join(rows), "crystals": "\n".join(crystals)}

@@ -1,9 +1,19 @@
 """Fitting potentials to data; `jaxmlp.fit` is the whole of it, the rest its parts."""
 
-from jaxmlp.fitting.accuracy import Accuracy, Error, Predictions, accuracy, by_element, by_group, predict_structures
+from jaxmlp.fitting.accuracy import (
+    Accuracy,
+    Error,
+    Predictions,
+    accuracy,
+    by_element,
+    by_group,
+    predict_members,
+    predict_structures,
+)
 from jaxmlp.fitting.batches.batch import Batch, Shape, collate
 from jaxmlp.fitting.batches.loader import Loader, StreamingLoader
 from jaxmlp.fitting.batches.predictions import predict
+from jaxmlp.fitting.calibration import Calibration, calibrate, calibration
 from jaxmlp.fitting.config import Config, Data, read_config
 from jaxmlp.fitting.data.checks import Finding, check_structures, raise_errors
 from jaxmlp.fitting.data.net_forces import treat_net_forces
@@ -29,6 +39,7 @@ __all__ = [
     "FAMILIES",
     "Accuracy",
     "Batch",
+    "Calibration",
     "Config",
     "Data",
     "Error",
@@ -52,6 +63,8 @@ __all__ = [
     "build",
     "by_element",
     "by_group",
+    "calibrate",
+    "calibration",
     "check_structures",
     "collate",
     "design_rows",
@@ -65,6 +78,7 @@ __all__ = [
     "names",
     "optimizer",
     "predict",
+    "predict_members",
     "predict_structures",
     "prefactor",
     "raise_errors",

@@ -78,26 +78,52 @@ def predict_structures(
     Raises:
         ValueError: elements that the potential lacks, labels that it does not predict.
     """
+    return predict_members(
+        potential, [params], structures, energy=energy, forces=forces, virial=virial, dipole=dipole, charges=charges,
+        batch_size=batch_size, execution=execution,
+    )[0]  # fmt: skip
+
+
+def predict_members(
+    potential: Potential,
+    members: Sequence[Params],
+    structures: Sequence[Structure],
+    *,
+    energy: bool = True,
+    forces: bool = True,
+    virial: bool = False,
+    dipole: bool = False,
+    charges: bool = False,
+    batch_size: int = 8,
+    execution: Execution = DEFAULT,
+) -> list[Predictions]:
+    """Return what a potential says of many structures with each of several parameters, by one compiled program.
+
+    Args:
+        members: one pytree each, as for `predict_structures`, with the same shapes and dtypes.
+    """
     kinds = ("energy",) * energy + ("dipole",) * dipole + ("charges",) * charges
     check(potential, kinds)
-    dtype = dtype_of(params)
-    bare, atoms = without_atoms(potential, params)
-    loader = Loader(structures, potential, batch_size, dtype=dtype, kinds=())
+    loader = Loader(structures, potential, batch_size, dtype=dtype_of(members[0]), kinds=())
     kinds += ("forces",) * forces + ("virial",) * virial
     run = jax.jit(lambda p, b: predict_kinds(loader.ready, p, b, kinds, execution))
-    energies = np.zeros(len(structures))
-    found: dict[str, list] = {kind: [None] * len(structures) for kind in kinds if kind != "energy"}
+    bare = [without_atoms(potential, params) for params in members]
+    energies = np.zeros((len(members), len(structures)))
+    found: list[dict[str, list]] = [
+        {kind: [None] * len(structures) for kind in kinds if kind != "energy"} for _ in members
+    ]
     for batch in loader.epoch():
-        out = jax.device_get(run(bare, batch))
         ids = np.asarray(batch.ids)
         structure = np.where(batch.real, batch.structure, -1)
-        for k, i in enumerate(ids[ids >= 0]):
-            if energy:
-                energies[i] = float(out.energy[k]) + loader.facts.counts[i] @ atoms
-            for kind, values in found.items():
-                of_all = getattr(out, kind)
-                values[i] = of_all[structure == k] if kind in PER_ATOM else of_all[k]
-    return Predictions(energies if energy else None, **found)
+        for m, (params, atoms) in enumerate(bare):
+            out = jax.device_get(run(params, batch))
+            for k, i in enumerate(ids[ids >= 0]):
+                if energy:
+                    energies[m, i] = float(out.energy[k]) + loader.facts.counts[i] @ atoms
+                for kind, values in found[m].items():
+                    of_all = getattr(out, kind)
+                    values[i] = of_all[structure == k] if kind in PER_ATOM else of_all[k]
+    return [Predictions(e if energy else None, **values) for e, values in zip(energies, found)]
 
 
 def without_atoms(potential: Potential, params: Params) -> tuple[Params, np.ndarray]:

@@ -90,7 +90,8 @@ class Config:
         snes: population, sigma0, batch_size, bias and weights of `train_snes`; `epochs` are its generations.
         epochs, batch_size, ema, patience: of `train`, or steps for lbfgs.
         train, freeze, low_rank, rank: which parameters change, see `Trainable.of`.
-        members, bootstrap: of a committee.
+        members, bootstrap: of a committee; of a linear fit members are draws from its posterior. How their spread
+            compares with the errors is in the report, see `calibration`.
         precision: "float32", "float64", or what is mixed: parameters, optimizer, positions and sums in float64 and the
             potential in float32 ("mixed"), or all in float32 and the products of matrices of networks rounded by an
             accelerator ("tensorfloat32", "bfloat16"); see `jaxmlp.rows.Execution`. None: see `dtype`.
@@ -165,8 +166,8 @@ class Config:
                     raise ValueError(
                         f"{name} has no option {option!r}{similar(option, known)}; it has {', '.join(known)}."
                     )
-        if self.members > 1 and self.method != "gradient":
-            raise ValueError("members: committees are trained by gradients; draws of a linear fit make one too.")
+        if self.members > 1 and self.method not in ("gradient", "linear"):
+            raise ValueError(f"members: committees come from method gradient or linear; got {self.method}.")
 
     @property
     def dtype(self) -> str:

@@ -13,11 +13,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxmlp.combinators import Committee
-from jaxmlp.fitting.accuracy import Accuracy, Predictions, accuracy, predict_structures, without_atoms
+from jaxmlp.fitting.accuracy import (
+    Accuracy,
+    Predictions,
+    accuracy,
+    predict_members,
+    predict_structures,
+    without_atoms,
+)
 from jaxmlp.fitting.batches.loader import loader_of
 from jaxmlp.fitting.batches.predictions import has_energy, predicts
+from jaxmlp.fitting.calibration import Calibration, calibration, deviations, mean_and_spread, members_of
 from jaxmlp.fitting.config import Config, read_config
 from jaxmlp.fitting.data.checks import Finding, check_structures, raise_errors
 from jaxmlp.fitting.data.labels import atomic_number
@@ -29,13 +38,13 @@ from jaxmlp.fitting.data.store import StructureStore, chunks
 from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.fitting.families import build, drawn
 from jaxmlp.fitting.gap.gaussian_process import fit_gap
-from jaxmlp.fitting.linear.fit import fit_linear
+from jaxmlp.fitting.linear.fit import LinearResult, fit_linear
 from jaxmlp.fitting.snes.snes import train_snes
 from jaxmlp.fitting.survey import Survey
 from jaxmlp.fitting.teacher import label, subtract
 from jaxmlp.fitting.training.full_batch import train_lbfgs
 from jaxmlp.fitting.training.train import Row, train
-from jaxmlp.fitting.training.trainable import Trainable, matches, names
+from jaxmlp.fitting.training.trainable import Trainable, dtype_of, matches, names
 from jaxmlp.potential import Params, Potential
 from jaxmlp.potentials.gap import GAP
 
@@ -45,11 +54,18 @@ MAY_CHANGE = ("epochs", "patience", "checkpoint_every", "output", "resume")  # b
 
 
 class Part(NamedTuple):
-    """A set of structures, of those on disk `SAMPLE` evenly chosen ones, with predictions and errors."""
+    """A set of structures, of those on disk `SAMPLE` evenly chosen ones, with predictions and errors.
+
+    Args:
+        spread: standard deviations of the members of a committee, in place of predictions.
+        calibration: by kind, how they compare with the errors.
+    """
 
     structures: list[Structure]
     predictions: Predictions
     accuracy: Accuracy
+    spread: Predictions | None = None
+    calibration: dict[str, Calibration] | None = None
 
 
 class Fit(NamedTuple):
@@ -132,13 +148,24 @@ def fit(
     potential, params = _finished(settings, potential, params, energies, base)
     parts = {}
     for name, structures in sets.items():
-        structures = _some(structures)
-        found = predict_structures(potential, params, structures, **_reported(potential, structures))
-        parts[name] = Part(structures, found, accuracy(structures, found))
+        parts[name] = _part(potential, params, _some(structures), settings.members)
     result = Fit(potential, params, history, parts, findings, time.perf_counter() - begin, output)
     if output is not None:
         write(result)
     return result
+
+
+def _part(potential: Potential, params: Params, structures: list[Structure], members: int) -> Part:
+    """The structures with predictions and errors, and of a committee the spread."""
+    asked = _reported(potential, structures)
+    if members == 1:
+        found = predict_structures(potential, params, structures, **asked)
+        return Part(structures, found, accuracy(structures, found))
+    one, each = members_of(potential, params)
+    found, spread = mean_and_spread(predict_members(one, each, structures, **asked))
+    pairs = deviations(structures, found, spread)
+    compared = {kind: calibration(e, s, members=members) for kind, (e, s) in pairs.items() if s.any()}
+    return Part(structures, found, accuracy(structures, found), spread, compared)
 
 
 def _reported(potential: Potential, structures: Sequence[Structure]) -> dict[str, bool]:
@@ -335,7 +362,9 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
     if settings.method == "linear":
         refined = not isinstance(settings.data.energies, Mapping)  # those of isolated atoms stay what they are
         fitted = fit_linear(potential, params, structures, **common, **settings.linear, fit_energies=refined)
-        return fitted.params, []
+        if settings.members == 1:
+            return fitted.params, []
+        return Committee.stack(draws(fitted, jax.random.key(settings.seed), settings.members)), []
     if settings.method == "lbfgs":
         loss = settings.build_loss(1)
         got = train_lbfgs(
@@ -370,6 +399,20 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
         on_epoch=on_epoch, **run,
     )  # fmt: skip
     return got.params, got.history
+
+
+def draws(fitted: LinearResult, key: Array, count: int) -> list[Params]:
+    """Return parameters drawn from the posterior of a linear fit, moved so that their mean is the fit's own.
+
+    Raises:
+        ValueError: the covariance is not known: no degree of freedom was left to estimate the noise.
+    """
+    drawn = fitted.fit.sample(key, count)
+    drawn += fitted.fit.coefficients - drawn.mean(axis=0)
+    if not np.isfinite(drawn).all():
+        raise ValueError("members: the data leave no degree of freedom, and the fit has no posterior to draw from.")
+    dtype = dtype_of(fitted.params)
+    return [fitted.coefficients(jnp.asarray(c, dtype)) for c in drawn]
 
 
 def _checkpoints(output: Path | None) -> Path | None:
@@ -431,4 +474,8 @@ def write(result: Fit) -> None:
     folder = result.output
     assert folder is not None
     save(folder / MODEL, result.potential, result.params)
-    write_report(folder, result.history, {n: (p.structures, p.predictions) for n, p in result.parts.items()})
+    parts = result.parts
+    spreads = {n: p.spread for n, p in parts.items() if p.spread is not None and n != "train"}
+    compared = {n: parts[n].calibration or {} for n in spreads}
+    sets = {n: (p.structures, p.predictions) for n, p in parts.items()}
+    write_report(folder, result.history, sets, spreads=spreads, calibrations=compared)

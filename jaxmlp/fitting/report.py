@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxmlp.fitting.accuracy import Accuracy, Error, Predictions, accuracy, by_element, by_group
 from jaxmlp.fitting.batches.batch import PER_ATOM
+from jaxmlp.fitting.calibration import NORMAL, Calibration, calibration_figure, deviations
 from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.units import GPa
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Sets = Mapping[str, tuple[Sequence[Structure], Predictions]]  # by name: "train", "validation", "test"
+Calibrations = Mapping[str, Mapping[str, Calibration]]  # by name of the set and kind
 POINTS = 20000  # beyond, a parity plot shows densities
 COLORS = (("C0", "Blues"), ("C3", "Reds"), ("C2", "Greens"), ("C4", "Purples"))
 # What is reported: its name in tables, its unit there, and how many of these are one of `Accuracy`.
@@ -220,11 +222,47 @@ def _number(e: Error, kind: str) -> dict[str, float]:
     return {"rmse": scale * e.rmse, "mae": scale * e.mae, "count": e.count}
 
 
-def write_report(folder: str | PathLike, history: Sequence[Mapping[str, float]], sets: Sets) -> list[Path]:
-    """Write report.txt, report.json, parity.png and (of a history with rows) learning.png; return their paths."""
+def calibration_report(calibrations: Calibrations) -> Report:
+    """Return how the spread of a committee compares with its errors: text, and {set: {kind: numbers}}."""
+    title = "spread of the committee"
+    names = ("RMSE", "spread", "RMS z", "within 1", "within 2", "area", "Spearman", "scale")
+    lines = [f"{title:<36}" + "".join(f"{name:>11}" for name in names)]
+    data: dict[str, Any] = {}
+    for name, kinds in calibrations.items():
+        data[name] = {}
+        for kind, found in kinds.items():
+            label, unit, scale = UNITS[kind]
+            numbers = found._asdict() | {"rmse": scale * found.rmse, "spread": scale * found.spread}
+            data[name][kind] = {k: v if np.isfinite(v) else None for k, v in numbers.items()}
+            words = f"{scale * found.rmse:>11.4g}{scale * found.spread:>11.4g}{found.z:>11.3f}"
+            words += f"{found.within_1:>11.3f}{found.within_2:>11.3f}{found.area:>11.3f}{found.spearman:>11.3f}"
+            lines.append(f"{f'{name}, {label} ({unit})':<36}{words}{found.scale:>11.3f}")
+    lines.append(f"{'calibrated normal errors':<36}{'':>22}{1:>11.3f}{NORMAL[0]:>11.3f}{NORMAL[1]:>11.3f}{0:>11.3f}"
+                 f"{'':>11}{1:>11.3f}")  # fmt: skip
+    return Report("\n".join(lines) + "\n", data)
+
+
+def write_report(
+    folder: str | PathLike,
+    history: Sequence[Mapping[str, float]],
+    sets: Sets,
+    *,
+    spreads: Mapping[str, Predictions] | None = None,
+    calibrations: Calibrations | None = None,
+) -> list[Path]:
+    """Write report.txt, report.json, parity.png and (of a history with rows) learning.png; return their paths.
+
+    Args:
+        spreads: standard deviations of a committee's predictions for some of the sets: what their comparison with the
+            errors says goes into the report too, and into calibration_<set>.png.
+        calibrations: this comparison, see `fitting.calibration`.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     report = final_report(sets)
+    if calibrations:
+        spread = calibration_report(calibrations)
+        report = Report(f"{report.text}\n{spread.text}", report.data | {"calibration": spread.data})
     paths = [folder / "report.txt", folder / "report.json", folder / "parity.png"]
     paths[0].write_text(report.text, encoding="utf-8")
     paths[1].write_text(json.dumps(report.data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -232,4 +270,10 @@ def write_report(folder: str | PathLike, history: Sequence[Mapping[str, float]],
     if history:
         paths.append(folder / "learning.png")
         learning_figure(history).savefig(paths[3], dpi=150)
+    for name, spread in (spreads or {}).items():
+        pairs = {kind: pair for kind, pair in deviations(*sets[name], spread).items() if pair[1].any()}
+        if pairs:
+            paths.append(folder / f"calibration_{name}.png")
+            axes = {kind: (f"{UNITS[kind][0]} ({UNITS[kind][1]})", UNITS[kind][2]) for kind in pairs}
+            calibration_figure(pairs, axes).savefig(paths[-1], dpi=150)
     return paths

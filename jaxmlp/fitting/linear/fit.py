@@ -1,12 +1,13 @@
 """Linear fits: parameters in which a potential's energy is linear, determined by least squares over all labels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxmlp.evaluate import Execution
@@ -55,7 +56,7 @@ class LinearResult(NamedTuple):
     params: Params
     fit: LinearFit
     factors: dict[str, TallQR]
-    coefficients: object
+    coefficients: Callable[[Array], Params]
 
 
 def split_linear(potential: Potential, params: Params, energies: bool = False):
