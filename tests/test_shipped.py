@@ -67,7 +67,7 @@ def test_a_name_stands_for_a_file(tmp_path, monkeypatch, capsys):
 
 
 def test_unknown_names_are_told(capsys):
-    with pytest.raises(FileNotFoundError, match="did you mean 'silicon/.*there are .*silicon/nep"):
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'silicon/.*there are .*silicon/nep"):
         jm.load("silicon/nap")
     assert cli.main(["info", "silicon/nap"]) == 2
     assert "silicon/nep" in capsys.readouterr().err
