@@ -26,6 +26,7 @@ from jaxmlp.fitting.families import FAMILIES, build
 from jaxmlp.fitting.fit import Fit, fit
 from jaxmlp.fitting.gap.gaussian_process import GAPFit, fit_gap
 from jaxmlp.fitting.linear.fit import LinearResult, design_rows, fit_linear, solve
+from jaxmlp.fitting.linear.projected import Projected, fit_projected
 from jaxmlp.fitting.snes.snes import Evolved, train_snes
 from jaxmlp.fitting.survey import Survey
 from jaxmlp.fitting.teacher import label, subtract
@@ -50,7 +51,7 @@ __all__ = [
     "LinearResult",
     "Loader",
     "Loss",
-    "Predictions",
+    "Predictions", "Projected",
     "Shape",
     "StreamingLoader",
     "Structure",
@@ -70,7 +71,7 @@ __all__ = [
     "design_rows",
     "fit",
     "fit_gap",
-    "fit_linear",
+    "fit_linear", "fit_projected",
     "fit_reference_energies",
     "iterate_structures",
     "kfold",

@@ -16,7 +16,7 @@ from jaxmlp.fitting.training.optimizers import schedule
 from jaxmlp.rows import PRECISIONS, Execution
 from jaxmlp.shipped import named
 
-LINEAR = ("solver", "weights", "strength", "prior", "error")
+LINEAR = ("solver", "weights", "strength", "prior", "error", "vary", "passes", "damping", "fraction")
 SNES = (
     "population",
     "sigma0",
@@ -86,6 +86,8 @@ class Config:
             "epochs": [...]}.
         optimizer: see `optimizers.optimizer`.
         linear: solver, weights, strength, prior and error of `fit_linear`; `prior: smooth` for a smoothness prior.
+            With `vary` (names), passes and damping of `fit_projected`, which finds other parameters before, from a
+            `fraction` of the structures (1.0).
         gpr: noises and choice of the sparse points of `fit_gap`.
         snes: population, sigma0, batch_size, bias and weights of `train_snes`; `epochs` are its generations.
         epochs, batch_size, ema, patience: of `train`, or steps for lbfgs.

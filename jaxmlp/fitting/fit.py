@@ -33,12 +33,13 @@ from jaxmlp.fitting.data.labels import atomic_number
 from jaxmlp.fitting.data.net_forces import treat_net_forces
 from jaxmlp.fitting.data.readers import iterate_structures, read_structures
 from jaxmlp.fitting.data.reference_energies import fit_reference_energies
-from jaxmlp.fitting.data.splits import places
+from jaxmlp.fitting.data.splits import places, split
 from jaxmlp.fitting.data.store import StructureStore, chunks
 from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.fitting.families import build, drawn
 from jaxmlp.fitting.gap.gaussian_process import fit_gap
 from jaxmlp.fitting.linear.fit import LinearResult, fit_linear
+from jaxmlp.fitting.linear.projected import Pass, fit_projected
 from jaxmlp.fitting.snes.snes import train_snes
 from jaxmlp.fitting.survey import Survey
 from jaxmlp.fitting.teacher import label, subtract
@@ -361,10 +362,13 @@ def _fitted(settings: Config, potential, params, sets, energies, output, on_epoc
     run: dict[str, Any] = common | {"execution": settings.execution}
     if settings.method == "linear":
         refined = not isinstance(settings.data.energies, Mapping)  # those of isolated atoms stay what they are
-        fitted = fit_linear(potential, params, structures, **common, **settings.linear, fit_energies=refined)
+        common["fit_energies"] = refined
+        options = dict(settings.linear)
+        params, history = _projected(settings, potential, params, structures, options, common, on_epoch)
+        fitted = fit_linear(potential, params, structures, **common, **options)
         if settings.members == 1:
-            return fitted.params, []
-        return Committee.stack(draws(fitted, jax.random.key(settings.seed), settings.members)), []
+            return fitted.params, history
+        return Committee.stack(draws(fitted, jax.random.key(settings.seed), settings.members)), history
     if settings.method == "lbfgs":
         loss = settings.build_loss(1)
         got = train_lbfgs(
@@ -413,6 +417,38 @@ def draws(fitted: LinearResult, key: Array, count: int) -> list[Params]:
         raise ValueError("members: the data leave no degree of freedom, and the fit has no posterior to draw from.")
     dtype = dtype_of(fitted.params)
     return [fitted.coefficients(jnp.asarray(c, dtype)) for c in drawn]
+
+
+def _projected(settings: Config, potential, params, structures, options, common, on_epoch) -> tuple[Params, list[Row]]:
+    """The parameters that a linear fit leaves as they are, found before it; takes what is meant for this out of
+    `options`."""
+    own = {k: options.pop(k) for k in ("vary", "passes", "damping", "fraction") if k in options}
+    vary = own.pop("vary", ())
+    if not vary:
+        if own:
+            raise ValueError(f"linear: {', '.join(own)} go with vary, the names of parameters that are not linear.")
+        return params, []
+    if options.get("weights") is None:
+        raise ValueError("linear: vary needs weights of energy, forces and virial.")
+    fraction = own.pop("fraction", 1.0)
+    if not 0 < fraction <= 1:
+        raise ValueError(f"linear: fraction is above 0 and at most 1; got {fraction}.")
+    count = max(1, round(fraction * len(structures)))
+    some = structures if count == len(structures) else split(structures, [count], seed=settings.seed)[0]
+    history: list[Row] = []
+
+    def on_pass(found: Pass) -> None:
+        history.append({"epoch": len(history) + 1, "loss": found.cost, "damping": found.damping})
+        if on_epoch is not None:
+            on_epoch(history[-1])
+
+    strength = options.get("strength")
+    names = (vary,) if isinstance(vary, str) else tuple(vary)
+    found = fit_projected(
+        potential, params, some, vary=names, weights=options["weights"], on_pass=on_pass,
+        strength=1e-6 if strength is None else strength, **own, **common,
+    )  # fmt: skip
+    return found.params, history
 
 
 def _checkpoints(output: Path | None) -> Path | None:

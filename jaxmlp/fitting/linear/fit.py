@@ -145,10 +145,11 @@ def design_rows(
         else:
             constant, columns = jax.device_get(one_by_one(batch, starts))
             columns = jax.tree.map(lambda x: np.moveaxis(x.reshape(-1, *x.shape[2:])[: len(c0)], 0, -1), columns)
-        yield _rows(jax.device_get(batch), constant, columns, kinds)
+        yield label_rows(jax.device_get(batch), constant, columns, kinds)
 
 
-def _rows(batch: Batch, base, columns, kinds) -> Rows:
+def label_rows(batch: Batch, base, columns, kinds) -> Rows:
+    """Return the rows of a batch: labels less `base`, and `columns` (..., p), both predictions."""
     real, n = batch.species >= 0, batch.counts
     out = {}
     for kind in kinds:
