@@ -104,7 +104,14 @@ def test_a_committee_is_compared_with_labels():
 
 def test_a_committee_fit_reports_its_calibration(tmp_path):
     nep = {"family": "nep", "cutoff": [5.0, 4.0], "n_max": [2, 2], "basis_size": [3, 3], "l_max": [2], "neurons": 4}
-    config = {"potential": nep, "members": 4, "epochs": 2, "batch_size": 4, "optimizer": {"learning_rate": 0.01}}
+    config = {
+        "potential": nep,
+        "members": 4,
+        "epochs": 2,
+        "batch_size": 4,
+        "ema": 0.5,
+        "optimizer": {"learning_rate": 0.01},
+    }
     fitted = jm.fit(config | {"output": str(tmp_path)}, train=labelled(systems(8)), test=labelled(systems(4, seed=8)))
     part = fitted.parts["test"]
     direct = predict_structures(fitted.potential, fitted.params, part.structures)

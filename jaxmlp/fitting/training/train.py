@@ -212,7 +212,8 @@ class _Driver:
                     return trained
                 own = self.starts(key)
                 chosen = [x for x, c in zip(jax.tree.leaves(own), self.training.trainable.chosen) if c]
-                return trained._replace(trained=chosen, average=chosen if self.training.ema else None)
+                average = [jnp.copy(x) for x in chosen] if self.training.ema else None  # a buffer is donated once
+                return trained._replace(trained=chosen, average=average)
 
             if self.starts is not None and any(self.training.trainable.low_rank):
                 raise ValueError("members of their own start cannot be trained by updates of low rank.")
