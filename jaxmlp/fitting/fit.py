@@ -297,7 +297,7 @@ def _start(settings: Config, structures, start, dtype):
         return potential, jax.tree.map(cast, bare), atoms
     options = {k: v for k, v in settings.potential.items() if k not in ("family", "base", "species")}
     named = settings.potential.get("species")
-    species = {z for s in structures for z in s.system.species} if named is None else {atomic_number(z) for z in named}
+    species = {z for s in structures for z in s.system.species} if named is None else set(map(_number, named))
     potential = build(settings.potential["family"], tuple(sorted(species)), **options)
     energies = _energies(settings, structures, potential.species)
     params = given(settings.parameters, drawn(potential, jax.random.key(settings.seed), dtype))
@@ -310,6 +310,13 @@ def _start(settings: Config, structures, start, dtype):
         energies = _uniform(potential, params, structures)
     potential, params = potential.adapted(params, Survey(_some(structures)))
     return potential, params, energies
+
+
+def _number(name: str | int) -> int:
+    z = atomic_number(str(name))
+    if z is None:
+        raise ValueError(f"potential: {name!r} in species is no element: give symbols or atomic numbers.")
+    return z
 
 
 def given(values: Mapping[str, Any], params: Params) -> Params:
