@@ -33,7 +33,7 @@ SOURCE = {
 # Diamond silicon: a and C11, C12 by stress against strain in the data themselves, C44 (CASTEP, PW91) from Bartók et
 # al., PRX 8, 041048 (2018); Å and GPa.
 REFERENCE = {"a": 5.469, "C11": 154, "C12": 57, "C44": 72}
-WITHOUT_VIRIALS = {"stress": "left out", "virial": "left out"}  # the published fits did not use them
+WITHOUT_VIRIALS = {"stress": "left out", "virial": "left out"}  # options of `read_structures`
 
 
 def configurations(folder: Path, element: str, family: str) -> list[dict]:
@@ -61,10 +61,20 @@ def configurations(folder: Path, element: str, family: str) -> list[dict]:
     return [*steps[:-1], {"potential": used["potential"]} | told]
 
 
-def yaml_of(config: dict, head: str) -> str:
+def learned(config: dict, virials: bool) -> str:
+    """What labels a fit used, of structures with or without virials."""
+    method, weights = config.get("method", "gradient"), config.get("linear", {}).get("weights")
+    if method == "linear":
+        virials &= weights is None or weights.get("virial", 0) > 0
+    elif method != "gpr":
+        virials &= config.get("loss", {}).get("virial", 0) != 0
+    return "energies, forces and virials" if virials else "energies and forces"
+
+
+def yaml_of(config: dict, head: str, virials: bool) -> str:
     import yaml
 
-    data = {"train": "train.xyz.gz", "test": "test.xyz.gz", "read": WITHOUT_VIRIALS}
+    data = {"train": "train.xyz.gz", "test": "test.xyz.gz"} | ({} if virials else {"read": WITHOUT_VIRIALS})
     body = yaml.safe_dump({"data": data} | config, sort_keys=False, default_flow_style=None, width=110)
     return f"# {head}\n# train.xyz.gz, test.xyz.gz: {SOURCE['url']}, as extended XYZ.\n{body}"
 
@@ -72,7 +82,7 @@ def yaml_of(config: dict, head: str) -> str:
 def structures(name: str):
     from jaxmlp.fitting import read_structures
 
-    return read_structures(DATA / "mlearn_Si" / f"{name}.xyz.gz", **WITHOUT_VIRIALS)
+    return read_structures(DATA / "mlearn_Si" / f"{name}.xyz.gz")
 
 
 def small_cell():
@@ -129,6 +139,8 @@ def ship(fits: Path, family: str, rows: list[dict], target: Path) -> dict:
     energy, gradient = jax.value_and_grad(jm.energy_fn(potential, system))(R, box, params)
     row = next((r for r in rows if (r["element"], r["family"]) == ("Si", family)), {})
     configs = configurations(source, "Si", family)
+    virials = "virial" in then["sets"]["train"]["all"]  # in the structures that the fit was given
+    sizes = {n: {"structures": len(s), "atoms": sum(map(len, s))} for n, s in sets.items()}
     numbers = {
         "name": f"silicon/{family}",
         "family": family,
@@ -137,7 +149,7 @@ def ship(fits: Path, family: str, rows: list[dict], target: Path) -> dict:
         "parameters": int(sum(np.size(x) for x in jax.tree.leaves(params))),
         "seconds": row.get("seconds"),
         "microseconds": row.get("microseconds"),
-        "data": SOURCE | {n: {"structures": len(s), "atoms": sum(map(len, s))} for n, s in sets.items()},
+        "data": SOURCE | {"labels": learned(configs[-1], virials)} | sizes,
         "units": {kind: report["units"][kind] for kind in ("energy", "forces")},
         "errors": {n: {"all": d["all"]} | d["groups"] for n, d in report["sets"].items()},
         "crystal": crystal(potential, params),
@@ -151,10 +163,10 @@ def ship(fits: Path, family: str, rows: list[dict], target: Path) -> dict:
     head = f"The fit of silicon/{family}: jaxmlp fit config.yaml"
     if len(configs) == 2:
         first = f"The first step of the fit of silicon/{family}: jaxmlp fit start.yaml -o start"
-        (folder / "start.yaml").write_text(yaml_of(configs[0], first))
+        (folder / "start.yaml").write_text(yaml_of(configs[0], first, virials))
         configs[1]["potential"] = {"file": "start/potential.safetensors"}
         head += ", after start.yaml"
-    (folder / "config.yaml").write_text(yaml_of(configs[-1], head))
+    (folder / "config.yaml").write_text(yaml_of(configs[-1], head, virials))
     (folder / "card.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (folder / "card.md").write_text(card(numbers, len(configs)))
     return numbers
@@ -173,7 +185,7 @@ On the command line the name stands for a file: `jaxmlp md {name} si.cif`. Confi
 ## Data
 
 {data[name]} ({data[url]}), {data[method]}, {data[license]}. Cite {data[cite]}.
-Trained on energies and forces of {data[train][structures]} structures ({data[train][atoms]} atoms), tested on
+Trained on {data[labels]} of {data[train][structures]} structures ({data[train][atoms]} atoms), tested on
 {data[test][structures]} others ({data[test][atoms]} atoms); the split is the source's.
 
 ## Errors
