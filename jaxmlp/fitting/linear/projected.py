@@ -194,7 +194,7 @@ def _solve(qr: TallQR, p: int, strength: float, damping: float | None) -> tuple[
     rows = np.zeros((len(used), len(used) + 1))
     rows[:, :-1] = np.diag(np.sqrt(ridge) * scale[used])
     stacked = np.vstack([qr.R[:, [*used, n]], rows])
-    R = np.linalg.qr(stacked, mode="r")
+    R: np.ndarray = np.asarray(np.linalg.qr(stacked, mode="r"))
     k = len(used)
     solution = np.linalg.lstsq(R[:k, :k], R[:k, k], rcond=None)[0]
     return solution, float(R[k, k] ** 2)
