@@ -48,13 +48,18 @@ def recipe(element: str, family: str) -> list[dict]:
     """Configurations of the fits that follow one another, each from what the one before has found."""
     if family == "snap":
         cutoff, twojmax = SNAP[element]
-        # Neighbours weigh 0.2 of the central atom, whose place at the pole is all that keeps bond angles and bond
-        # lengths apart; with the usual 1.0 errors of forces are half as large again.
-        return [{
-            "potential": {"family": "snap", "rcutfac": cutoff, "twojmax": twojmax, "bzeroflag": False},
-            "parameters": {"weight": [0.2]}, "method": "linear",
-            "linear": {"solver": "ridge", "strength": 1e-7, "error": "mae", "weights": {"energy": 5e3, "forces": 1.0}},
-        }]  # fmt: skip
+        # Neighbours weigh a fraction of the central atom, whose place at the pole is all that keeps bond angles and
+        # bond lengths apart; with the usual 1.0 errors of forces are half as large again.
+        weight, energy = (0.4, 1e3) if element in ("Si", "Ge") else (0.2, 5e3)
+        return [
+            {
+                "potential": {"family": "snap", "rcutfac": cutoff, "twojmax": twojmax, "bzeroflag": False},
+                "parameters": {"weight": [weight]},
+                "method": "linear",
+                "linear": {"solver": "ridge", "strength": 1e-7, "error": "mae",
+                           "weights": {"energy": energy, "forces": 1.0}},
+            }
+        ]  # fmt: skip
     if family == "qsnap":
         cutoff, twojmax = QSNAP[element]
         return [{
@@ -72,21 +77,27 @@ def recipe(element: str, family: str) -> list[dict]:
         }]  # fmt: skip
     if family == "gap":
         return [{
-            "potential": {"family": "gap", "cutoff": LOCAL[element], "n_max": 8, "l_max": 6, "n_sparse": 1000},
-            "method": "gpr", "gpr": {"sigma_energy": 0.001, "sigma_forces": 0.05},
+            "potential": {"family": "gap", "cutoff": LOCAL[element], "n_max": 8, "l_max": 8, "n_sparse": 1500},
+            "method": "gpr", "gpr": {"sigma_energy": 0.001, "sigma_forces": 0.1, "sigma_virial": 0.1},
         }]  # fmt: skip
     if family == "mtp":
         cutoff, level = MTP[element]
-        # Radial functions by gradients, then all that is linear by least squares.
+        functions = 5 if level == 20 else 6
+        identity = [[[[float(k == n) for k in range(8)] for n in range(functions)]]]
+        # Radial functions by variable projection on a part of the data, then all that is linear on the whole of it.
         return [
-            {"potential": {"family": "mtp", "cutoff": cutoff, "inner": 1.9, "radial_size": 8, "level": level}}
-            | gradient(40, 0.02),
-            {"method": "linear",
-             "linear": {"solver": "ridge", "strength": 1e-3, "weights": {"energy": 1e5, "forces": 1.0}}},
+            {
+                "potential": {"family": "mtp", "cutoff": cutoff, "inner": 1.9, "radial_size": 8, "level": level},
+                "parameters": {"radial": identity},
+                "method": "linear",
+                "linear": {"solver": "ridge", "strength": 1e-5, "weights": {"energy": 1e4, "forces": 1.0},
+                           "vary": ["radial"], "passes": 11, "fraction": 0.25},
+            }
         ]  # fmt: skip
     rc = LOCAL[element]
     potential, training = {
-        "nep": ({"cutoff": [rc, rc], "n_max": [6, 6], "basis_size": [8, 8]}, gradient(120)),
+        "nep": ({"cutoff": [rc, rc], "n_max": [8, 6], "basis_size": [10, 8], "l_max": [4, 2, 1], "neurons": 50},
+                gradient(400, 0.01, (1.0, 100.0))),
         "bpnn": ({"cutoff": rc, "n_radial": 12, "n_angular": 6, "nodes": [30, 30]}, gradient(120, 0.005)),
         "dp": ({"cutoff": rc, "inner": 2.0, "sel": [80], "neuron": [16, 32, 64], "axis": 8, "nodes": [100, 100]},
                gradient(80, 0.003)),
@@ -114,9 +125,7 @@ def sets_of(element: str):
 
     folder = DATA / f"mlearn_{element}"
     test = folder / "test.xyz.gz"
-    strip = lambda structures: [s.replace(virial=None) for s in structures]  # the published fits did not use them
-    train = strip(read_structures(folder / "train.xyz.gz"))
-    return train, strip(read_structures(test)) if test.exists() else None
+    return read_structures(folder / "train.xyz.gz"), read_structures(test) if test.exists() else None
 
 
 def errors(accuracy) -> dict:
@@ -133,7 +142,8 @@ def fit(element: str, family: str) -> dict:
     train, test = sets_of(element)
     begin = time.perf_counter()
     row = {"element": element, "family": family}
-    found = fitted(element, family, {"train": train} | ({} if test is None else {"test": test}), str(OUT / f"{element}_{family}"))
+    sets = {"train": train} if test is None else {"train": train, "test": test}
+    found = fitted(element, family, sets, str(OUT / f"{element}_{family}"))
     row["seconds"] = time.perf_counter() - begin
     row["parameters"] = int(sum(np.size(x) for x in jax.tree.leaves(found.params)))
     row["train"] = errors(found.parts["train"].accuracy)
@@ -144,9 +154,11 @@ def fit(element: str, family: str) -> dict:
     for rest, held in kfold(train, FOLDS):
         parts.append(fitted(element, family, {"train": rest, "test": held}, None).parts["test"])
     structures = [s for p in parts for s in p.structures]
-    together = type(parts[0].predictions)(*(sum((list(getattr(p.predictions, k)) for p in parts), [])
-                                            for k in parts[0].predictions._fields))
-    row["test"] = errors(accuracy(structures, together)) | {"folds": FOLDS}
+    joined = {
+        k: None if getattr(parts[0].predictions, k) is None else [x for p in parts for x in getattr(p.predictions, k)]
+        for k in parts[0].predictions._fields
+    }
+    row["test"] = errors(accuracy(structures, type(parts[0].predictions)(**joined))) | {"folds": FOLDS}
     return row
 
 
