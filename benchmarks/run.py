@@ -19,17 +19,15 @@ from pathlib import Path
 from common import SHARED, machine
 
 HERE = Path(__file__).parent
-SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "deepmd", "networks", "train_3bpa", "neighbors", "dynamics",
+SCRIPTS = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "deepmd", "networks", "neighbors", "dynamics",
            "integrators", "windows", "scaling", "compile")  # fmt: skip
-NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "networks", "train_3bpa", "dynamics", "integrators",
+NEED_SHARED = ("nep", "mtp", "snap", "ace", "bpnn", "gap", "networks", "dynamics", "integrators",
                "windows", "scaling")  # fmt: skip
 COLUMNS = {
     "system": "system", "atoms": "atoms", "code": "code", "us_per_atom": "µs/atom", "speedup": "ratio",
     "over_forces": "over the forces", "over_alone": "over one at a time",
     "neighbors": "neighbours", "slots": "slots", "search_share": "share of the search", "first_call_s": "first call, s",
     "peak_GiB": "peak GiB", "max_force_difference": "largest force difference, eV/Å",
-    "configurations": "configurations", "minutes": "minutes", "steps": "steps",
-    "force_rmse": "RMSE of forces, meV/Å", "energy_rmse": "RMSE of energies, meV",
 }  # fmt: skip
 
 
