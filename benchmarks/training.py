@@ -458,7 +458,7 @@ RUNS: Runs = {
     "speed": (
         "Epochs",
         "Medians after the first epoch; the ratio is that of CPU times, as the machine is shared. The first epoch "
-        "compiles.",
+        "compiles. mace-torch in eager mode, which is how it trains; deepmd-kit by its own training loops.",
         {
             "MACE, 32 channels": lambda _: mace_speed("32x0e+32x1o", 50),
             "MACE, 128 channels": lambda _: mace_speed("128x0e+128x1o", 20),
@@ -508,7 +508,8 @@ def report(record: Row) -> str:
         if done:
             rows = [row for run in done for row in run["rows"]] + REFERENCES.get(subject, [])
             where = done[-1]["machine"]
-            versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+            known = {name: v for name, v in where["versions"].items() if name in ("jax", "jaxlib", "jaxmlp", "numpy")}
+            versions = ", ".join(f"{name} {version}" for name, version in known.items())
             last = f"{where['date']}, {where['cpu']} (shared), one core, Python {where['python']}, {versions}."
             parts += [f"## {heading}", text, table(rows), last]
     return "\n\n".join(parts) + "\n"
