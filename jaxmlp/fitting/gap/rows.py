@@ -23,6 +23,7 @@ from jaxmlp.basis.species import is_element
 from jaxmlp.evaluate import Execution, full_graph
 from jaxmlp.fitting.batches.batch import Batch
 from jaxmlp.fitting.batches.predictions import Prediction, by_structure, plain
+from jaxmlp.fitting.linear.edge_slopes import edge_sums
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params
 from jaxmlp.potentials.gap import GAP, GAPTerm
@@ -162,23 +163,11 @@ def _edge_sums(graph: Graph, D: Array, sparse: Array, weight: Array, kinds: tupl
     pad = -m % size
     chunks = jnp.pad(sparse, ((0, pad), (0, 0))).reshape(-1, size, d)
     weights = jnp.pad(weight, ((0, 0), (0, pad))).reshape(N, -1, size).swapaxes(0, 1)
-    back = graph.back
-    assert back is not None  # `full_graph` makes it
-    # An edge beyond the cutoff may have its reverse behind the slots kept; both gradients are 0.
-    known = (graph.mask & (back >= 0) & (back < M))[..., None, None]
-    place = graph.neighbors * M + jnp.clip(back, 0, M - 1)
-    r = graph.vectors
 
     def columns(chunk):
         x, w = chunk
         G = jnp.matmul(D.reshape(-1, d), x.T, precision="highest").reshape(N, M, 3, size) * w[:, None, None]
-        forces = virials = None
-        if kinds[0]:
-            received = G.reshape(N * M, 3, size).at[place].get(mode="promise_in_bounds")
-            forces = jnp.sum(G - jnp.where(known, received, 0.0), axis=1)
-        if kinds[1]:
-            virials = -jnp.einsum("naj,njbs->nabs", r, G, precision="highest")
-        return forces, virials
+        return edge_sums(graph, G, *kinds)
 
     join = lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)[..., :m]
     return jax.tree.map(join, lax.map(columns, (chunks, weights)))

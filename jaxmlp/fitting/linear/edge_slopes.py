@@ -47,15 +47,11 @@ def fast_columns(
     slopes = linear.slopes
     push = None if slopes is None else lambda X, species, dX: flatten(slopes(X, species, dX))
     if not (forces or virial):
-        return Prediction(by_structure(_existing(graph, functions(linear.density(graph), graph.species)), batch))
+        return Prediction(by_structure(graph.existing(functions(linear.density(graph), graph.species)), batch))
     values, G = values_and_slopes(linear.density, functions, potential.cutoff, graph, push)
     F, W = edge_sums(graph, G, forces, virial)
-    energy = by_structure(_existing(graph, values), batch)
-    return Prediction(energy, F, None if W is None else by_structure(_existing(graph, W), batch))
-
-
-def _existing(graph: Graph, x: Array) -> Array:
-    return graph.existing(x)
+    energy = by_structure(graph.existing(values), batch)
+    return Prediction(energy, F, None if W is None else by_structure(graph.existing(W), batch))
 
 
 def values_and_slopes(
