@@ -7,7 +7,10 @@ import optax
 
 from jaxmlp.fitting.families import similar
 
-OPTIMIZERS = ("adam", "adamw", "amsgrad", "nadam", "radam", "adabelief", "adamax", "lamb", "lion", "rmsprop", "sgd")
+OPTIMIZERS = (
+    "adam", "adamw", "amsgrad", "nadam", "radam", "adabelief", "adamax", "lamb", "lion", "rmsprop", "sgd", "muon",
+)  # fmt: skip
+DECAYING = ("adamw", "lamb", "lion", "muon")
 SCHEDULES = ("constant", "exponential", "cosine", "warmup-cosine", "linear", "plateau")
 
 
@@ -61,11 +64,11 @@ def optimizer(
     """Return an optax chain: clipping of the gradient's norm, the optimizer, and a plateau's reduction if asked for.
 
     Args:
-        name: of `OPTIMIZERS`.
+        name: of `OPTIMIZERS`; "muon" is that of matrices (orthogonal steps, see optax.contrib.muon) and Adam of the rest.
         learning_rate: see `schedule`.
         steps: of the whole training.
         clip: largest norm of a gradient.
-        weight_decay: for those that know it (adamw, lamb, lion).
+        weight_decay: for those of `DECAYING`.
         options: of the function of that name in optax.
 
     Raises:
@@ -76,10 +79,10 @@ def optimizer(
             f"no optimizer is named {name!r}{similar(name, OPTIMIZERS)}; there are {', '.join(OPTIMIZERS)}."
         )
     if weight_decay:
-        if name not in ("adamw", "lamb", "lion"):
-            raise ValueError(f"{name} has no weight decay; take adamw, or l2 of the loss.")
+        if name not in DECAYING:
+            raise ValueError(f"{name} has no weight decay; take one of {', '.join(DECAYING)}, or l2 of the loss.")
         options["weight_decay"] = weight_decay
-    make = getattr(optax, name)
+    make = optax.contrib.muon if name == "muon" else getattr(optax, name)
     try:
         chain = [make(schedule(learning_rate, steps), **options)]
     except TypeError as error:
