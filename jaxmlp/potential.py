@@ -152,6 +152,15 @@ class Potential:
         """Return the potential with such hyper-parameters set so that they do for systems in all of these boxes."""
         return self
 
+    def tabulated(self, params: Params, closest: float) -> "Potential":
+        """Return a potential of the same parameters and energies that costs less where the parameters change every time.
+
+        Networks of a distance become series for distances from `closest` (Å) on, made from the parameters whenever the
+        energy is: equal to rounding, as long as `params` are about what they are now. Called again with parameters that
+        have changed, it returns itself if its series still do.
+        """
+        return self
+
     def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["Potential", Params]:
         """Return the potential and parameters for a subset of its species: an exact slicing, in the order given."""
         raise NotImplementedError(f"{type(self).__name__} cannot be restricted to some of its species.")

@@ -66,11 +66,10 @@ class Chebyshev:
         inside = jnp.clip(s, self.low, self.high)
         return jnp.stack([*_polynomials(self.variable(inside), self.size), s - inside], axis=-2)
 
-    def coefficients(self, values: np.ndarray) -> np.ndarray:
-        """Return (..., size + 1, F): the series of functions given at `nodes`, (..., nodes, F), and end slopes."""
-        c = coefficients(values)[..., : self.size, :]
-        slope = (np.arange(self.size) ** 2)[:, None] * self.last_slope
-        return np.concatenate([c, np.sum(c * slope, axis=-2, keepdims=True)], axis=-2)
+    def transform(self, count: int) -> np.ndarray:
+        """Return (size + 1, count): from values at `nodes(count)` to the series of a function, and its slope at the end."""
+        c = coefficients(np.eye(count))[: self.size]
+        return np.vstack([c, np.arange(self.size) ** 2 * self.last_slope @ c])
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -122,7 +121,7 @@ def tabulate(
         )
     size, bend, values = min(choices, key=lambda choice: choice[0])
     table = Chebyshev(size, low, high, bend)
-    c = table.coefficients(values)
+    c = table.transform(largest) @ values
     s = table.inverse(np.cos(np.linspace(0, np.pi, 10 * largest)))
     z = table.variable(s)
     chebyshev = np.polynomial.chebyshev

@@ -17,7 +17,7 @@ from jaxmlp.neighbors import NeighborSearch
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params, Potential, only
 from jaxmlp.potentials.deepmd_attention import SeAtten
-from jaxmlp.potentials.deepmd_descriptors import Pairs, SeE2A, SeE2R, SeE3
+from jaxmlp.potentials.deepmd_descriptors import Pairs, SeE2A, SeE2R, SeE3, Smooth
 from jaxmlp.potentials.deepmd_frame import LocalFrame
 from jaxmlp.system import System, species_index
 
@@ -225,6 +225,15 @@ class DeepPotential(Potential):
         if parts == self.parts:
             raise ValueError("this potential has no embedding network of one distance that could be compressed.")
         return replace(self, parts=parts), params | {"parts": tuple(p for _, p in pairs)}
+
+    def tabulated(self, params: Params, closest: float) -> "DeepPotential":
+        """Return a potential of the same parameters with series of its embedding networks; see `Potential`."""
+        nearest = max(closest, 0.1 * self.cutoff)
+        parts = tuple(
+            part.tabulated(p, nearest) if isinstance(part, Smooth) else part
+            for part, p in zip(self.parts, params["parts"], strict=True)
+        )
+        return self if parts == self.parts else replace(self, parts=parts)
 
     def restrict(self, params: Params, species: tuple[int, ...]) -> tuple["DeepPotential", Params]:
         """Return the potential and parameters for some of its species; empty slots of the others still count."""

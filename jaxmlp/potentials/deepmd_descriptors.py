@@ -11,6 +11,7 @@ from jax import Array
 from jaxmlp.basis.deepmd_environment import Environment, among, environment
 from jaxmlp.basis.deepmd_networks import DeepNetwork, embed
 from jaxmlp.basis.deepmd_tables import Chebyshev, tabulate
+from jaxmlp.basis.series import nodes
 from jaxmlp.basis.species import one_hot
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params
@@ -36,7 +37,7 @@ class Smooth:
         exclude: pairs of species (places in the potential's list) that do not see each other.
         protection: Å, added to distances in denominators.
         absent: slots of species that a larger potential had.
-        table: Chebyshev series in place of the network.
+        table: Chebyshev series in place of the network; of the network, where the parameters hold one, see `tabulated`.
     """
 
     cutoff: float
@@ -95,7 +96,7 @@ class Smooth:
             out = embed(self.network, params["network"], s.reshape(-1), key.reshape(-1))
         else:
             planes = self.table.planes(s.reshape(-1, 1))[..., 0]
-            out = einsum("ek,ekf->ef", planes, params["table"][key.reshape(-1)])
+            out = einsum("ek,ekf->ef", planes, self._series(params)[key.reshape(-1)])
         return out.reshape(size, size, -1)
 
     def _padding(self, params: Params) -> tuple[Array, Array]:
@@ -112,10 +113,19 @@ class Smooth:
         G = embed(self.network, params["network"], env.s.reshape(-1), key.reshape(-1))
         return G.reshape(*on.shape, -1)
 
+    def _series(self, params: Params) -> Array:
+        """Coefficients (networks, size + 1, F) of the table: those given, or of the networks that are."""
+        if "table" in params or self.table is None:
+            return params["table"]
+        layers = params["network"]
+        size, dtype = self.table.size, layers[0]["w"].dtype
+        values = jax.vmap(self.network, (0, None))(layers, jnp.asarray(self.table.inverse(nodes(size))[:, None], dtype))
+        return einsum("kn,tnf->tkf", jnp.asarray(self.table.transform(size), dtype), values)
+
     def _by_network(self, params: Params, moments: Array, species: Array) -> Array:
         """sum_(t, k) C[t_i, t][k, f] moments[i, k, t, c] as (n, F, C); moments (n, K, S, C)."""
         n, k, s, c = moments.shape
-        table = params["table"]
+        table = self._series(params)
         flat = moments.transpose(0, 2, 1, 3).reshape(n, s * k, c)
         if self.one_side:
             return einsum("qf,nqc->nfc", table.reshape(s * k, -1), flat)
@@ -133,6 +143,27 @@ class Smooth:
         table, c = tabulate(scalar_function(self.network, params["network"]), low, high, tolerance, LARGEST_TABLE)
         params = {q: v for q, v in params.items() if q != "network"} | {"table": jnp.asarray(c, params["davg"].dtype)}
         return replace(self, table=table), params
+
+    def tabulated(self, params: Params, closest: float) -> "Smooth":
+        """Return the descriptor with series of its networks, see `Potential.tabulated`; itself where these do."""
+        if "table" in params:
+            return self
+        tolerance = max(1e-12, 0.01 * float(jnp.finfo(params["davg"].dtype).eps))  # of values; slopes are less exact
+        with jax.enable_x64(True):
+            wide = {"network": jax.tree.map(lambda x: jnp.asarray(np.asarray(x), np.float64), params["network"])}
+            if self.table is not None:
+                c = np.abs(np.asarray(self._series(wide)))[:, :-1].sum(axis=0).max(axis=-1)
+                if np.sum(c[-(-3 * self.table.size // 4) :]) < 10 * tolerance * np.sum(c):
+                    return self
+            try:
+                low, high = scalar_range(self, params, closest)
+                low -= 1e-6 * (high - low)  # empty slots have the smallest s, where a bound would halve derivatives
+                function = scalar_function(self.network, wide["network"])
+                table, _ = tabulate(function, low, high, tolerance, LARGEST_TABLE)
+            except ValueError:
+                return replace(self, table=None)
+        # Room for networks that get steeper: a longer series is a new compilation.
+        return replace(self, table=replace(table, size=32 * -(-3 * table.size // 64)))
 
     def restrict(self, params: Params, keep: np.ndarray) -> tuple["Smooth", Params]:
         """Return the descriptor for the species at `keep`; the empty slots of the others stay in the sums."""
@@ -312,6 +343,10 @@ class SeE3(Smooth):
     def compress(self, params: Params, closest: float, tolerance: float):
         """Return the descriptor as it is: the range of X is the square of that of s, too long for a short series."""
         return self, params
+
+    def tabulated(self, params: Params, closest: float) -> "SeE3":
+        """Return the descriptor as it is."""
+        return self
 
     def _chosen(self, keep: np.ndarray) -> np.ndarray:
         low, high = np.minimum(keep[:, None], keep), np.maximum(keep[:, None], keep)

@@ -103,6 +103,38 @@ def test_what_cannot_be_compressed_says_so():
         potential.compress(params, closest=5.0)
 
 
+@pytest.mark.parametrize("name", ["se_e2_a", "se_e2_r exclude"])
+def test_series_made_on_the_way_keep_derivatives_by_the_networks(name):
+    potential, params = model(*PARTS[name])
+    fast = potential.tabulated(params, 1.0)
+    assert fast.parts[0].table is not None
+
+    def loss(params, potential):
+        out = jm.evaluate_fn(potential, SYSTEM)(SYSTEM.R, SYSTEM.box, params)
+        return out.energy + jnp.sum(out.forces**2)
+
+    slopes = jax.jit(jax.grad(loss), static_argnums=1)
+    exact, found = slopes(params, potential), slopes(params, fast)
+    for a, b in zip(jax.tree.leaves(exact), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-9 * float(jnp.abs(a).max()) + 1e-12)
+
+
+def test_series_grow_with_the_networks_and_give_way_to_them():
+    potential, params = model(*PARTS["se_e2_a"])
+    fast = potential.tabulated(params, 1.0)
+    assert fast.tabulated(params, 1.0) is fast
+
+    def steeper(factor):
+        part, *_ = params["parts"]
+        return params | {"parts": (part | {"network": jax.tree.map(lambda x: factor * x, part["network"])},)}
+
+    longer = fast.tabulated(steeper(3.0), 1.0)
+    assert longer.parts[0].table.size > fast.parts[0].table.size
+    energies = [evaluated(p, steeper(3.0)).energies for p in (potential, longer)]
+    np.testing.assert_allclose(*energies, rtol=1e-10)
+    assert fast.tabulated(steeper(1e3), 1.0) == potential  # no series is long enough
+
+
 def test_the_electronic_entropy_is_a_gradient_by_the_frame_parameter():
     potential, params = model(*PARTS["se_e2_a"], fparams=2, aparams=1)
     rng = np.random.default_rng(0)

@@ -113,6 +113,11 @@ class Loader:
                         "loss."
                     )
 
+    @property
+    def closest(self) -> float:
+        """The smallest distance between neighbours, Å."""
+        return float(self.facts.closest.min())
+
     @cached_property
     def waste(self) -> float:
         """The share of neighbour slots that hold nothing, over the batches of an epoch in the order of the data."""
@@ -226,6 +231,7 @@ class _Facts(NamedTuple):
         slots: (n, shells) that its rows need.
         directions: (n,) of second derivatives.
         boxes: of all, None where there is none.
+        closest: (n,) Å, smallest distance.
     """
 
     counts: np.ndarray
@@ -234,6 +240,7 @@ class _Facts(NamedTuple):
     slots: np.ndarray
     directions: np.ndarray
     boxes: list[np.ndarray | None]
+    closest: np.ndarray
 
     @property
     def sizes(self) -> np.ndarray:
@@ -246,10 +253,10 @@ def _facts(structures: Iterable[Structure], hoods: Iterable[Neighborhood], speci
     for s, h in zip(structures, hoods, strict=True):
         directions = 0 if s.hessian is None else len(s.hessian[0])
         counts = np.bincount(h.species, minlength=species)
-        rows.append((counts, len(h.owner), len(h.row), whole_words(h.counts), directions))
+        rows.append((counts, len(h.owner), len(h.row), whole_words(h.counts), directions, h.closest))
         boxes.append(s.system.box)
-    counts, images, edges, slots, directions = (np.array(x) for x in zip(*rows))
-    return _Facts(counts, images, edges, slots, directions, boxes)
+    counts, images, edges, slots, directions, closest = (np.array(x) for x in zip(*rows))
+    return _Facts(counts, images, edges, slots, directions, boxes, closest)
 
 
 def _bounds(slots: np.ndarray, sizes: np.ndarray, buckets: int) -> list[int]:

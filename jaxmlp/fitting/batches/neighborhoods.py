@@ -40,6 +40,14 @@ class Neighborhood(NamedTuple):
     def __len__(self) -> int:
         return len(self.species)
 
+    @property
+    def closest(self) -> float:
+        """The smallest distance between neighbours, Å; infinite without any."""
+        first = self.slot == 0
+        sites = np.concatenate([self.R, self.R[self.owner] + self.offset])
+        lengths = np.linalg.norm(sites[self.site[first]] - self.R[self.row[first]], axis=1)
+        return float(np.min(lengths, initial=np.inf))
+
 
 def named_neighborhood(s: Structure, potential: Potential) -> Neighborhood:
     """Return the neighbours of a structure's atoms for a potential; errors name the structure."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -128,14 +128,16 @@ def train(
     if held is not None:
         held.choose(kinds)
         potential = held.ready
+    closest = data.closest if held is None else min(data.closest, held.closest)
     training = Training(
         potential, Trainable.of(potential, params) if trainable is None else trainable, loss,
         optax.with_extra_args_support(optimizer), kinds, ema, execution,
     )  # fmt: skip
-    driver = _Driver(training, data, held, starts, members, bootstrap, devices, seed)
+    driver = _Driver(training, data, held, starts, members, bootstrap, devices, seed, closest)
     run = _Run()
     state = driver.start()
     best = driver.params(state)
+    driver.tabulate(best)
     store = None if checkpoint is None else Checkpoints(checkpoint)
     if store is not None:
         found = store.restore({"state": state, "best": best})
@@ -143,6 +145,7 @@ def train(
             arrays, info = found
             state, best = arrays["state"], arrays["best"]
             run = _Run(**info)
+            driver.tabulate(driver.params(state))
     stale = lambda: patience is not None and run.epoch - run.best > patience
     while run.epoch < epochs and not stale():
         begin = time.perf_counter()
@@ -150,6 +153,7 @@ def train(
         run.epoch += 1
         now = driver.params(state)
         row |= driver.validate(now)
+        driver.tabulate(now)
         judged = row["validation_loss"] if held is not None else driver.judged(row)
         if judged < run.best_loss:
             run.best, run.best_loss, best = run.epoch, judged, now
@@ -165,9 +169,9 @@ def train(
 class _Driver:
     """Compiled steps, and how members and devices are laid out."""
 
-    def __init__(self, training: Training, data, held, starts, members, bootstrap, devices, seed):
+    def __init__(self, training: Training, data, held, starts, members, bootstrap, devices, seed, closest):
         self.training, self.data, self.held = training, data, held
-        self.starts = starts
+        self.starts, self.closest = starts, closest
         self.members, self.devices, self.seed = members, devices, seed
         if not 1 <= devices <= jax.device_count():
             raise ValueError(f"devices={devices}, but this process has {jax.device_count()}.")
@@ -181,11 +185,18 @@ class _Driver:
             draws = np.random.default_rng(seed).integers(len(data), size=(members, len(data)))
             counts = np.stack([np.bincount(d, minlength=len(data) + 1) for d in draws])
             self.counts = jnp.asarray(counts if members > 1 else counts[0])
-        step, errors = training.step, self._errors
-        if members > 1:
+        self.compilations = 0
+        self._compile()
+        # The weights at the end decide which epoch was best, whatever they are until then.
+        with jax.numpy_dtype_promotion("standard"):
+            end = {k: w(jnp.asarray(10**9)) if callable(w) else w for k, w in training.loss.weights.items()}
+        self.weights = {k: float(w) for k, w in end.items()}
+
+    def _compile(self) -> None:
+        step, errors = self.training.step, self._errors
+        if self.members > 1:
             axes = (0, None) if self.counts is None else (0, None, 0)
             step, errors = jax.vmap(step, axes), jax.vmap(errors, (0, None))
-        self.compilations = 0
 
         def traced(*arguments):
             self.compilations += 1  # Python runs once for each compilation
@@ -193,10 +204,16 @@ class _Driver:
 
         self.step = jax.jit(traced, donate_argnums=0)
         self.errors = jax.jit(errors)
-        # The weights at the end decide which epoch was best, whatever they are until then.
-        with jax.numpy_dtype_promotion("standard"):
-            end = {k: w(jnp.asarray(10**9)) if callable(w) else w for k, w in training.loss.weights.items()}
-        self.weights = {k: float(w) for k, w in end.items()}
+
+    def tabulate(self, params: Params) -> None:
+        """Compile for a potential whose networks of distances are series, and again when they no longer do."""
+        potential = self.training.potential
+        for k in range(self.members):
+            mine = params if self.members == 1 else jax.tree.map(lambda x, k=k: x[k], params)
+            potential = potential.tabulated(mine, self.closest)
+        if potential != self.training.potential:
+            self.training = replace(self.training, potential=potential)
+            self._compile()
 
     def start(self) -> State:
         dtype = self.data.dtype
