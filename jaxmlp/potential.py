@@ -153,7 +153,7 @@ class Potential:
         return self
 
     def tabulated(self, params: Params, closest: float) -> "Potential":
-        """Return a potential of the same parameters and energies that costs less where the parameters change every time.
+        """Return a potential of the same parameters and energies that costs less where parameters change every time.
 
         Networks of a distance become series for distances from `closest` (Å) on, made from the parameters whenever the
         energy is: equal to rounding, as long as `params` are about what they are now. Called again with parameters that

@@ -67,7 +67,7 @@ class Chebyshev:
         return jnp.stack([*_polynomials(self.variable(inside), self.size), s - inside], axis=-2)
 
     def transform(self, count: int) -> np.ndarray:
-        """Return (size + 1, count): from values at `nodes(count)` to the series of a function, and its slope at the end."""
+        """Return (size + 1, count): from values at `nodes(count)` to coefficients and the slope at `high`."""
         c = coefficients(np.eye(count))[: self.size]
         return np.vstack([c, np.arange(self.size) ** 2 * self.last_slope @ c])
 

@@ -159,7 +159,7 @@ class Smooth:
                 low, high = scalar_range(self, params, closest)
                 low -= 1e-6 * (high - low)  # empty slots have the smallest s, where a bound would halve derivatives
                 function = scalar_function(self.network, wide["network"])
-                table, _ = tabulate(function, low, high, tolerance, LARGEST_TABLE)
+                table, _ = tabulate(function, low, high, tolerance, 2 * LARGEST_TABLE // 3)
             except ValueError:
                 return replace(self, table=None)
         # Room for networks that get steeper: a longer series is a new compilation.

@@ -64,7 +64,8 @@ def optimizer(
     """Return an optax chain: clipping of the gradient's norm, the optimizer, and a plateau's reduction if asked for.
 
     Args:
-        name: of `OPTIMIZERS`; "muon" is that of matrices (orthogonal steps, see optax.contrib.muon) and Adam of the rest.
+        name: of `OPTIMIZERS`; "muon" makes orthogonal steps for matrices and those of Adam for the rest, see
+            optax.contrib.muon.
         learning_rate: see `schedule`.
         steps: of the whole training.
         clip: largest norm of a gradient.
