@@ -30,6 +30,10 @@ FOLDS = 5
 SNAP = {"Ni": (4.1, 8), "Cu": (4.1, 8), "Mo": (4.6, 6), "Si": (4.9, 8), "Li": (5.1, 6), "Ge": (5.5, 8)}
 QSNAP = {"Ni": (3.8, 6), "Cu": (3.9, 6), "Mo": (5.2, 6), "Si": (4.8, 8), "Li": (5.1, 6), "Ge": (4.9, 6)}
 MTP = {"Ni": (4.0, 20), "Cu": (3.9, 20), "Mo": (5.2, 20), "Si": (4.7, 24), "Li": (5.1, 20), "Ge": (5.1, 24)}
+PROJECTED = {  # passes, share of the data and weight of energies of each search for the radial functions of MTP
+    "Mo": [(11, 0.25, 1e4), (8, 0.6, 2e4)],
+    "Si": [(13, 0.25, 1e4)],
+}
 ACE = {"Ni": 5.0, "Cu": 5.0, "Mo": 5.6, "Si": 5.5, "Li": 5.6, "Ge": 5.7}
 LOCAL = {"Ni": 4.7, "Cu": 4.7, "Mo": 5.2, "Si": 5.0, "Li": 5.6, "Ge": 5.3}  # networks: two shells or three
 FAMILIES = ("snap", "qsnap", "mtp", "gap", "nep", "ace", "bpnn", "dp", "painn", "mace")
@@ -84,16 +88,18 @@ def recipe(element: str, family: str) -> list[dict]:
         cutoff, level = MTP[element]
         functions = 5 if level == 20 else 6
         identity = [[[[float(k == n) for k in range(8)] for n in range(functions)]]]
+        potential = {"family": "mtp", "cutoff": cutoff, "inner": 1.9, "radial_size": 8, "level": level}
+        ridge = {"solver": "ridge", "strength": 1e-5}
         # Radial functions by variable projection on a part of the data, then all that is linear on the whole of it.
-        return [
-            {
-                "potential": {"family": "mtp", "cutoff": cutoff, "inner": 1.9, "radial_size": 8, "level": level},
-                "parameters": {"radial": identity},
-                "method": "linear",
-                "linear": {"solver": "ridge", "strength": 1e-5, "weights": {"energy": 1e4, "forces": 1.0},
-                           "vary": ["radial"], "passes": 11, "fraction": 0.25},
-            }
+        searches = [
+            {"potential": potential, "method": "linear",
+             "linear": ridge | {"vary": ["radial"], "passes": passes, "fraction": fraction,
+                                "weights": {"energy": energy, "forces": 1.0}}}
+            for passes, fraction, energy in PROJECTED.get(element, [(13, 0.2, 1e4)])
         ]  # fmt: skip
+        last = {"strength": 1e-7, "error": "mae", "weights": {"energy": 300.0, "forces": 1.0}}
+        first = searches[0] | {"parameters": {"radial": identity}}
+        return [first, *searches[1:], {"potential": potential, "method": "linear", "linear": ridge | last}]
     rc = LOCAL[element]
     potential, training = {
         "nep": ({"cutoff": [rc, rc], "n_max": [8, 6], "basis_size": [10, 8], "l_max": [4, 2, 1], "neurons": 50},

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.basis.cluster import products
+from jaxmlp.basis.cluster import product_slopes, products
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.harmonics import real_harmonics
 from jaxmlp.basis.radial import FAMILIES, smooth_step, splined
@@ -207,17 +207,34 @@ class ACE(Potential):
             return None
         share = np.array([[*e.weights, *[0.0] * (self.densities - len(e.weights))] for e in self.embeddings])
 
-        def functions(moments: Array, species: Array) -> Params:
-            B = self._functions(params, species, moments)
+        def tree(B: Array, species: Array, E0: Array) -> Params:
             mine = jax.nn.one_hot(species, len(self.species), dtype=B.dtype)
             c = B[:, :, None] * (mine @ jnp.asarray(share, B.dtype))[:, None]
-            return {name: None for name in params} | {"E0": mine, "c": c}
+            return {name: None for name in params} | {"E0": E0 * mine, "c": c}
 
-        return LinearFunctions(lambda graph: self._moments(graph, length(*graph.planes)), functions)
+        def functions(moments: Array, species: Array) -> Params:
+            B = self._functions(params, species, moments)
+            return tree(B, species, jnp.ones((), B.dtype))
+
+        def slopes(moments: Array, species: Array, changes: Array) -> Params:
+            many = jnp.broadcast_to(species, (len(changes),))
+            values = self._singles(changes)
+            graph = tables(self.functions).graph
+            if graph.factors:
+                own = [x[:, 0] for x in self._complex_moments(params, species, moments)]
+                change = product_slopes(graph, *own, *self._complex_moments(params, many, changes))
+                values = jnp.concatenate([values, change])
+            dB = self._summed(values, many)
+            return tree(dB, many, jnp.zeros((), dB.dtype))
+
+        return LinearFunctions(lambda graph: self._moments(graph, length(*graph.planes)), functions, slopes)
 
     def _functions(self, params: Params, species: Array, moments: Array) -> Array:
         """B_k of every atom, (n, K)."""
-        values = self._products(params, species, moments)
+        return self._summed(self._products(params, species, moments), species)
+
+    def _summed(self, values: Array, species: Array) -> Array:
+        """B_k (n, K) of all products (C, n)."""
         table = tables(self.functions)
         terms = values[table.term_product] * jnp.asarray(table.term_weight, values.dtype)[:, None]
         out = jax.ops.segment_sum(terms, table.term_feature, self.size, indices_are_sorted=True)
@@ -315,12 +332,16 @@ class ACE(Potential):
     def _products(self, params: Params, species: Array, moments: Array) -> Array:
         """Rank 1 sums, then real parts of products, (C, n)."""
         table = tables(self.functions)
-        mu, m = np.array(table.singles, dtype=np.int32).reshape(-1, 2).T
-        singles = moments[:, 0, mu, m - 1].T
+        singles = self._singles(moments)
         if not table.graph.factors:
             return singles
         re, im = self._complex_moments(params, species, moments)
         return jnp.concatenate([singles, products(table.graph, re, im)])
+
+    def _singles(self, moments: Array) -> Array:
+        """Rank 1 sums, (singles, n)."""
+        mu, m = np.array(tables(self.functions).singles, dtype=np.int32).reshape(-1, 2).T
+        return moments[:, 0, mu, m - 1].T
 
     def _complex_moments(self, params: Params, species: Array, moments: Array) -> tuple[Array, Array]:
         """Re and Im of the A_(mu n l m) in the product graph, (factors, n) each."""
