@@ -155,6 +155,18 @@ def scalars(tables: Moments, m: Array) -> Array:
     return _all_moments(program, m)[program.scalars]
 
 
+def scalar_slopes(tables: Moments, m: Array, dm: Array) -> Array:
+    """Return the changes of the invariants (scalars, t) of one atom's basic moments (basic, 1) in t directions (basic, t).
+
+    As `jax.jvp` of `scalars` of t equal atoms, whose values are computed only once here.
+    """
+    program = _compiled(tables)
+    for sums in program.forward:
+        dm = jnp.concatenate([dm, bilinear(sums, m, dm) + bilinear(sums, dm, m)])
+        m = jnp.concatenate([m, bilinear(sums, m, m)])
+    return dm[program.scalars]
+
+
 def scalar_moments(tables: Moments, f: Array, u: tuple[Array, Array, Array]) -> Array:
     """Return the invariants, (n, scalars), of radial functions f (n, mu, M) and unit vectors, three (n, M)."""
     return scalars(tables, basic_moments(tables, f, u)).T

@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxmlp.basis.edges import direction, length
 from jaxmlp.basis.moment_levels import LEVELS, level_moments
-from jaxmlp.basis.moments import Moments, basic_moments, scalars, weighted_scalars
+from jaxmlp.basis.moments import Moments, basic_moments, scalar_slopes, scalars, weighted_scalars
 from jaxmlp.basis.species import check_species, subset
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import LinearFunctions, Params, Potential, only
@@ -127,13 +127,18 @@ class MTP(Potential):
     def linear_functions(self, params: Params) -> LinearFunctions:
         """Return the scalars B_k as functions of the basic moments."""
 
+        none = {name: None for name in params}
+
         def functions(basic: Array, species: Array) -> Params:
             mine = jax.nn.one_hot(species, len(self.species), dtype=basic.dtype)
-            return {name: None for name in params} | {
-                "species_coeffs": mine, "moment_coeffs": scalars(self.moments, basic.T).T,
-            }  # fmt: skip
+            return none | {"species_coeffs": mine, "moment_coeffs": scalars(self.moments, basic.T).T}
 
-        return LinearFunctions(lambda graph: self._basic(params, graph).T, functions)
+        def slopes(basic: Array, species: Array, changes: Array) -> Params:
+            change = scalar_slopes(self.moments, basic.T, changes.T).T
+            constant = jnp.zeros((len(changes), len(self.species)), basic.dtype)
+            return none | {"species_coeffs": constant, "moment_coeffs": change}
+
+        return LinearFunctions(lambda graph: self._basic(params, graph).T, functions, slopes)
 
     def grades(self, params: Params, graph: Graph) -> Array:
         """Return the extrapolation grade of every neighbourhood, (n,); above 1 it extrapolates, see `mtp_grade`."""
