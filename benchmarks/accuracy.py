@@ -34,7 +34,10 @@ PROJECTED = {  # passes, share of the data and weight of energies of each search
     "Mo": [(11, 0.25, 1e4), (8, 0.6, 2e4)],
     "Si": [(13, 0.25, 1e4)],
 }
-ACE = {"Ni": 5.0, "Cu": 5.0, "Mo": 5.6, "Si": 5.5, "Li": 5.6, "Ge": 5.7}
+ACE = {  # cutoff, functions, weight of energies
+    "Ni": (4.2, 1000, 1e4), "Cu": (4.2, 1000, 1e4), "Mo": (5.0, 1500, 1e4), "Si": (5.6, 2000, 3e3),
+    "Li": (5.2, 1000, 1e4), "Ge": (5.8, 2000, 3e3),
+}  # fmt: skip
 LOCAL = {"Ni": 4.7, "Cu": 4.7, "Mo": 5.2, "Si": 5.0, "Li": 5.6, "Ge": 5.3}  # networks: two shells or three
 FAMILIES = ("snap", "qsnap", "mtp", "gap", "nep", "ace", "bpnn", "dp", "painn", "mace")
 
@@ -73,11 +76,12 @@ def recipe(element: str, family: str) -> list[dict]:
             "linear": {"solver": "ridge", "strength": 1e-4, "weights": {"energy": 1e5, "forces": 1.0}},
         }]  # fmt: skip
     if family == "ace":
+        cutoff, size, energy = ACE[element]
         return [{
-            "potential": {"family": "ace", "cutoff": ACE[element], "n_max": [12, 8, 5, 3], "l_max": [0, 6, 4, 3],
-                          "size": 400},
+            "potential": {"family": "ace", "cutoff": cutoff, "n_max": [12, 10, 6, 5], "l_max": [0, 6, 5, 4],
+                          "size": size},
             "method": "linear",
-            "linear": {"solver": "ridge", "strength": 1e-3, "weights": {"energy": 1e5, "forces": 1.0}},
+            "linear": {"solver": "ridge", "strength": 1e-4, "weights": {"energy": energy, "forces": 1.0}},
         }]  # fmt: skip
     if family == "gap":
         return [{

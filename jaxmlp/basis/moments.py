@@ -156,7 +156,7 @@ def scalars(tables: Moments, m: Array) -> Array:
 
 
 def scalar_slopes(tables: Moments, m: Array, dm: Array) -> Array:
-    """Return the changes of the invariants (scalars, t) of one atom's basic moments (basic, 1) in t directions (basic, t).
+    """Return the changes (scalars, t) of the invariants of one atom, basic moments m (basic, 1), along dm (basic, t).
 
     As `jax.jvp` of `scalars` of t equal atoms, whose values are computed only once here.
     """
