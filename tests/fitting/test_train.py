@@ -53,6 +53,14 @@ def test_a_run_that_goes_on_is_the_run_bit_for_bit(fitted, tmp_path):
         train(POTENTIAL, wrong(), DATA, epochs=20, checkpoint=tmp_path, **OPTIONS | {"optimizer": optax.sgd(1e-3)})
 
 
+def test_the_parameters_given_stay_as_they_are():
+    """The steps donate their buffers; those of the caller are not among them."""
+    params = jax.tree.map(jnp.asarray, wrong(1.02))
+    before = jax.tree.map(np.array, params)
+    train(POTENTIAL, params, DATA, TEST, epochs=1, ema=0.9, **OPTIONS)
+    jax.tree.map(np.testing.assert_array_equal, params, before)
+
+
 def test_members_of_a_committee_are_runs_of_their_own(fitted):
     starts = lambda key: jax.tree.map(lambda x: x * (1 + 0.02 * jax.random.uniform(key, (), x.dtype)), TRUE)
     both = train(POTENTIAL, wrong(), DATA, TEST, epochs=3, members=2, starts=starts, **OPTIONS)
