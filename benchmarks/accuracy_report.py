@@ -30,9 +30,9 @@ fits, each to four fifths of the training set, on the fifth left out, and the pu
 sets, which are others. The published errors of SNAP, qSNAP and MTP are those of the published model files on these
 sets, of GAP (and of MTP, where smaller) as quoted in ACEpotentials.jl.
 
-Basis size and cutoff of SNAP, qSNAP and MTP are those of the published models. Two settings were chosen seeing test
-errors, of molybdenum and of silicon: the weight of neighbours in SNAP's density (0.2 to 0.4 instead of 1) and the
-weights of energies against forces. Fit: wall time, two or three fits sharing the machine below. µs/atom: energy, forces
+Basis size and cutoff of SNAP, qSNAP and MTP are those of the published models. Some settings were chosen seeing test
+errors: the weight of neighbours in SNAP's density (0.2 to 0.4 instead of 1), size and cutoff of ACE, and the weights of
+energies against forces. Fit: wall time, two or three fits sharing the machine below. µs/atom: energy, forces
 and virial of a rattled crystal of some 400 atoms in double precision at a fixed list, one core."""
 
 
