@@ -221,9 +221,9 @@ class ACE(Potential):
             values = self._singles(changes)
             graph = tables(self.functions).graph
             if graph.factors:
-                own = [x[:, 0] for x in self._complex_moments(params, species, moments)]
-                change = product_slopes(graph, *own, *self._complex_moments(params, many, changes))
-                values = jnp.concatenate([values, change])
+                re, im = self._complex_moments(params, species, moments)
+                d_re, d_im = self._complex_moments(params, many, changes)
+                values = jnp.concatenate([values, product_slopes(graph, re[:, 0], im[:, 0], d_re, d_im)])
             dB = self._summed(values, many)
             return tree(dB, many, jnp.zeros((), dB.dtype))
 

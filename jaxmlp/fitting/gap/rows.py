@@ -23,7 +23,7 @@ from jaxmlp.basis.species import is_element
 from jaxmlp.evaluate import Execution, full_graph
 from jaxmlp.fitting.batches.batch import Batch
 from jaxmlp.fitting.batches.predictions import Prediction, by_structure, plain
-from jaxmlp.fitting.linear.edge_slopes import edge_sums
+from jaxmlp.fitting.linear.edge_slopes import edge_sums, values_and_slopes
 from jaxmlp.neighbors.graph import Graph
 from jaxmlp.potential import Params
 from jaxmlp.potentials.gap import GAP, GAPTerm
@@ -125,35 +125,20 @@ def _kernel(term: GAPTerm, own: Params, q: Array) -> tuple[Array, Array]:
 def vectors_and_slopes(descriptor: PowerSpectrum, numbers: tuple[int, ...], graph: Graph) -> tuple[Array, Array]:
     """Return the vectors q of all atoms, (n, d), and their derivatives dq_i/dr_ij by the edges, (n, M, 3, d).
 
-    The density is a sum over edges: a graph of rows with one edge each gives the derivative of every term of it, and
-    the power spectrum takes these as tangents. No more work is done than there are numbers.
-
     Args:
         numbers: atomic numbers that the species of the graph stand for.
         graph: rows of neighbours within the descriptor's cutoff.
     """
-    shells = ((descriptor.cutoff, graph.shells[-1][1]),)
 
-    def row(arrays) -> tuple[Array, Array]:
-        species, planes, theirs, mask = arrays
-        full = lambda s, p, t, k, shells: Graph(s, p, jnp.zeros(t.shape, int), t, k, graph.R, None, shells)
-        X = descriptor.densities(
-            numbers, full(species[None], tuple(x[None] for x in planes), theirs[None], mask[None], shells)
-        )
-        own = jnp.broadcast_to(species, theirs.shape)
-        edge = ((descriptor.cutoff, 1),)
-        terms = lambda planes: descriptor.densities(
-            numbers, full(own, tuple(x[:, None] for x in planes), theirs[:, None], mask[:, None], edge)
-        )
-        along = lambda direction: jax.jvp(terms, (planes,), (tuple(d * jnp.ones_like(planes[0]) for d in direction),))[
-            1
-        ]
-        dX = jax.vmap(along)(tuple(jnp.eye(3, dtype=planes[0].dtype)))  # (3, M, channels, 2 l + 1) for each l
-        q, push = jax.linearize(lambda X: descriptor.normalised(power_spectrum(descriptor.layout, X)), X)
-        tangents = [x.swapaxes(0, 1).reshape(-1, 1, *x.shape[2:]) for x in dX]  # (3 M, 1, channels, 2 l + 1)
-        return q[0], jax.vmap(push)(tangents).reshape(-1, 3, q.shape[1])
+    def functions(X, species: Array) -> Array:
+        return descriptor.normalised(power_spectrum(descriptor.layout, X))
 
-    return lax.map(row, (graph.species, graph.planes, graph.neighbor_species, graph.mask), batch_size=8)
+    def push(X, species: Array, dX) -> Array:
+        _, change = jax.linearize(lambda X: functions(X, species), X)
+        return jax.vmap(change)(jax.tree.map(lambda x: x[:, None], dX))[:, 0]
+
+    density = lambda graph: descriptor.densities(numbers, graph)
+    return values_and_slopes(density, functions, descriptor.cutoff, graph, push)
 
 
 def _edge_sums(graph: Graph, D: Array, sparse: Array, weight: Array, kinds: tuple[bool, bool]):
