@@ -32,9 +32,9 @@ QSNAP = {"Ni": (3.8, 6), "Cu": (3.9, 6), "Mo": (5.2, 6), "Si": (4.8, 8), "Li": (
 MTP = {"Ni": (4.0, 20), "Cu": (3.9, 20), "Mo": (5.2, 20), "Si": (4.7, 24), "Li": (5.1, 20), "Ge": (5.1, 24)}
 PROJECTED = {  # passes, share of the data and weight of energies of each search for the radial functions of MTP
     "Mo": [(11, 0.25, 1e4), (8, 0.6, 2e4)],
-    "Si": [(13, 0.25, 1e4)],
+    "Si": [(11, 0.25, 1e4)],
 }
-LAST = {"Ni": ("mse", 2e4), "Mo": ("mae", 300.0)}  # what the last linear fit of an MTP makes small
+LAST = {"Ni": ("mse", 2e4), "Mo": ("mae", 300.0), "Si": ("mse", 1e3)}  # what the last linear fit of an MTP makes small
 ACE = {  # cutoff, functions, weight of energies
     "Ni": (4.2, 1000, 1e4), "Cu": (4.2, 1000, 1e4), "Mo": (5.0, 1500, 1e4), "Si": (5.6, 2000, 3e3),
     "Li": (5.2, 1000, 1e4), "Ge": (5.8, 2000, 3e3),
