@@ -150,22 +150,24 @@ def product_slopes(graph: ProductGraph, re: Array, im: Array, d_re: Array, d_im:
 
     As `jax.jvp` of the products of t equal atoms, whose values are computed only once here.
     """
+
+    def change(level: Level) -> tuple[Array, Array]:
+        a, b = ((_rows(re, k)[:, None], _rows(im, k)[:, None]) for k in level)
+        da, db = ((_rows(d_re, k), _rows(d_im, k)) for k in level)
+        first, second = _times(a, db), _times(da, b)
+        return first[0] + second[0], first[1] + second[1]
+
     for level in graph.levels:
-        a, b = (_rows(re, level.a), _rows(im, level.a)), (_rows(re, level.b), _rows(im, level.b))
-        da, db = (_rows(d_re, level.a), _rows(d_im, level.a)), (_rows(d_re, level.b), _rows(d_im, level.b))
-        re = jnp.concatenate([re, a[0] * b[0] - a[1] * b[1]])
-        im = jnp.concatenate([im, a[0] * b[1] + a[1] * b[0]])
-        a, b = ([x[:, None] for x in y] for y in (a, b))
-        d_re = jnp.concatenate([d_re, a[0] * db[0] - a[1] * db[1] + da[0] * b[0] - da[1] * b[1]])
-        d_im = jnp.concatenate([d_im, a[0] * db[1] + a[1] * db[0] + da[0] * b[1] + da[1] * b[0]])
-    a, b = graph.last
-    one = lambda x, rows: _rows(x, rows)[:, None]
-    return (
-        one(re, a) * _rows(d_re, b)
-        - one(im, a) * _rows(d_im, b)
-        + one(re, b) * _rows(d_re, a)
-        - one(im, b) * _rows(d_im, a)
-    )
+        added = change(level)
+        value = _times(*((_rows(re, k), _rows(im, k)) for k in level))
+        re, im = jnp.concatenate([re, value[0]]), jnp.concatenate([im, value[1]])
+        d_re, d_im = jnp.concatenate([d_re, added[0]]), jnp.concatenate([d_im, added[1]])
+    return change(graph.last)[0]
+
+
+def _times(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Real and imaginary part of a product."""
+    return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
 
 
 def _rows(x: Array, index: np.ndarray) -> Array:

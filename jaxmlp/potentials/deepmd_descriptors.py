@@ -115,8 +115,9 @@ class Smooth:
 
     def _series(self, params: Params) -> Array:
         """Coefficients (networks, size + 1, F) of the table: those given, or of the networks that are."""
-        if "table" in params or self.table is None:
+        if "table" in params:
             return params["table"]
+        assert self.table is not None
         layers = params["network"]
         size, dtype = self.table.size, layers[0]["w"].dtype
         values = jax.vmap(self.network, (0, None))(layers, jnp.asarray(self.table.inverse(nodes(size))[:, None], dtype))

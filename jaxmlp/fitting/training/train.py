@@ -128,12 +128,11 @@ def train(
     if held is not None:
         held.choose(kinds)
         potential = held.ready
-    closest = data.closest if held is None else min(data.closest, held.closest)
     training = Training(
         potential, Trainable.of(potential, params) if trainable is None else trainable, loss,
         optax.with_extra_args_support(optimizer), kinds, ema, execution,
     )  # fmt: skip
-    driver = _Driver(training, data, held, starts, members, bootstrap, devices, seed, closest)
+    driver = _Driver(training, data, held, starts, members, bootstrap, devices, seed)
     run = _Run()
     state = driver.start()
     best = driver.params(state)
@@ -169,9 +168,10 @@ def train(
 class _Driver:
     """Compiled steps, and how members and devices are laid out."""
 
-    def __init__(self, training: Training, data, held, starts, members, bootstrap, devices, seed, closest):
+    def __init__(self, training: Training, data, held, starts, members, bootstrap, devices, seed):
         self.training, self.data, self.held = training, data, held
-        self.starts, self.closest = starts, closest
+        self.starts = starts
+        self.closest = min(loader.closest for loader in (data, held) if loader is not None)
         self.members, self.devices, self.seed = members, devices, seed
         if not 1 <= devices <= jax.device_count():
             raise ValueError(f"devices={devices}, but this process has {jax.device_count()}.")
