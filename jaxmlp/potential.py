@@ -152,12 +152,12 @@ class Potential:
         """Return the potential with such hyper-parameters set so that they do for systems in all of these boxes."""
         return self
 
-    def tabulated(self, params: Params, closest: float) -> "Potential":
+    def tabulated(self, members: Sequence[Params], closest: float) -> "Potential":
         """Return a potential of the same parameters and energies that costs less where parameters change every time.
 
         Networks of a distance become series for distances from `closest` (Å) on, made from the parameters whenever the
-        energy is: equal to rounding, as long as `params` are about what they are now. Called again with parameters that
-        have changed, it returns itself if its series still do.
+        energy is: equal to rounding for parameters about those of `members`, the same series for all of them. Called
+        again with parameters that have changed, it returns itself if its series still do.
         """
         return self
 

@@ -226,12 +226,12 @@ class DeepPotential(Potential):
             raise ValueError("this potential has no embedding network of one distance that could be compressed.")
         return replace(self, parts=parts), params | {"parts": tuple(p for _, p in pairs)}
 
-    def tabulated(self, params: Params, closest: float) -> "DeepPotential":
+    def tabulated(self, members: Sequence[Params], closest: float) -> "DeepPotential":
         """Return a potential of the same parameters with series of its embedding networks; see `Potential`."""
         nearest = max(closest, 0.1 * self.cutoff)
         parts = tuple(
-            part.tabulated(p, nearest) if isinstance(part, Smooth) else part
-            for part, p in zip(self.parts, params["parts"], strict=True)
+            part.tabulated(own, nearest) if isinstance(part, Smooth) else part
+            for part, *own in zip(self.parts, *(params["parts"] for params in members), strict=True)
         )
         return self if parts == self.parts else replace(self, parts=parts)
 

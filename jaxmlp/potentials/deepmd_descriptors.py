@@ -1,5 +1,6 @@
 """Descriptors of Deep Potential models built on the environment matrix: se_e2_a, se_e2_r and se_e3."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -145,19 +146,22 @@ class Smooth:
         params = {q: v for q, v in params.items() if q != "network"} | {"table": jnp.asarray(c, params["davg"].dtype)}
         return replace(self, table=table), params
 
-    def tabulated(self, params: Params, closest: float) -> "Smooth":
+    def tabulated(self, members: Sequence[Params], closest: float) -> "Smooth":
         """Return the descriptor with series of its networks, see `Potential.tabulated`; itself where these do."""
-        if "table" in params:
+        if any("table" in params for params in members):
             return self
-        tolerance = max(1e-12, 0.01 * float(jnp.finfo(params["davg"].dtype).eps))  # of values; slopes are less exact
+        dtype = members[0]["davg"].dtype
+        tolerance = max(1e-12, 0.01 * float(jnp.finfo(dtype).eps))  # of values; slopes are less exact
         with jax.enable_x64(True):
-            wide = {"network": jax.tree.map(lambda x: jnp.asarray(np.asarray(x), np.float64), params["network"])}
+            joined = lambda *x: jnp.asarray(np.concatenate([np.asarray(y) for y in x]), np.float64)
+            wide = {"network": jax.tree.map(joined, *(params["network"] for params in members))}
             if self.table is not None:
                 c = np.abs(np.asarray(self._series(wide)))[:, :-1].sum(axis=0).max(axis=-1)
                 if np.sum(c[-(-3 * self.table.size // 4) :]) < 10 * tolerance * np.sum(c):
                     return self
             try:
-                low, high = scalar_range(self, params, closest)
+                ends = [scalar_range(self, params, closest) for params in members]
+                low, high = min(end[0] for end in ends), max(end[1] for end in ends)
                 low -= 1e-6 * (high - low)  # empty slots have the smallest s, where a bound would halve derivatives
                 function = scalar_function(self.network, wide["network"])
                 table, _ = tabulate(function, low, high, tolerance, 2 * LARGEST_TABLE // 3)
@@ -345,7 +349,7 @@ class SeE3(Smooth):
         """Return the descriptor as it is: the range of X is the square of that of s, too long for a short series."""
         return self, params
 
-    def tabulated(self, params: Params, closest: float) -> "SeE3":
+    def tabulated(self, members: Sequence[Params], closest: float) -> "SeE3":
         """Return the descriptor as it is."""
         return self
 

@@ -106,7 +106,7 @@ def test_what_cannot_be_compressed_says_so():
 @pytest.mark.parametrize("name", ["se_e2_a", "se_e2_r exclude"])
 def test_series_made_on_the_way_keep_derivatives_by_the_networks(name):
     potential, params = model(*PARTS[name])
-    fast = potential.tabulated(params, 1.0)
+    fast = potential.tabulated([params], 1.0)
     assert fast.parts[0].table is not None
 
     def loss(params, potential):
@@ -121,18 +121,19 @@ def test_series_made_on_the_way_keep_derivatives_by_the_networks(name):
 
 def test_series_grow_with_the_networks_and_give_way_to_them():
     potential, params = model(*PARTS["se_e2_a"])
-    fast = potential.tabulated(params, 1.0)
-    assert fast.tabulated(params, 1.0) is fast
+    fast = potential.tabulated([params], 1.0)
+    assert fast.tabulated([params], 1.0) is fast
 
     def steeper(factor):
         part, *_ = params["parts"]
         return params | {"parts": (part | {"network": jax.tree.map(lambda x: factor * x, part["network"])},)}
 
-    longer = fast.tabulated(steeper(3.0), 1.0)
+    longer = fast.tabulated([steeper(3.0)], 1.0)
     assert longer.parts[0].table.size > fast.parts[0].table.size
     energies = [evaluated(p, steeper(3.0)).energies for p in (potential, longer)]
     np.testing.assert_allclose(*energies, rtol=1e-10)
-    assert fast.tabulated(steeper(1e3), 1.0) == potential  # no series is long enough
+    assert fast.tabulated([params, steeper(3.0)], 1.0) == longer == longer.tabulated([params, steeper(3.0)], 1.0)
+    assert fast.tabulated([steeper(1e3)], 1.0) == potential  # no series is long enough
 
 
 def test_the_electronic_entropy_is_a_gradient_by_the_frame_parameter():

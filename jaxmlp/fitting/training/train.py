@@ -207,10 +207,8 @@ class _Driver:
 
     def tabulate(self, params: Params) -> None:
         """Compile for a potential whose networks of distances are series, and again when they no longer do."""
-        potential = self.training.potential
-        for k in range(self.members):
-            mine = params if self.members == 1 else jax.tree.map(lambda x, k=k: x[k], params)
-            potential = potential.tabulated(mine, self.closest)
+        each = [jax.tree.map(lambda x, k=k: x[k], params) for k in range(self.members)]
+        potential = self.training.potential.tabulated([params] if self.members == 1 else each, self.closest)
         if potential != self.training.potential:
             self.training = replace(self.training, potential=potential)
             self._compile()
