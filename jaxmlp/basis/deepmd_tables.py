@@ -12,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxmlp.basis.series import coefficients, nodes
 
@@ -64,7 +64,8 @@ class Chebyshev:
     def planes(self, s: Array) -> Array:
         """Return T_k(z(s)) (..., size + 1, M) of s (..., M); the last is s - high beyond the range, else 0."""
         inside = jnp.clip(s, self.low, self.high)
-        return jnp.stack([*_polynomials(self.variable(inside), self.size), s - inside], axis=-2)
+        planes = jnp.concatenate([gegenbauer(self.variable(inside), self.size, 0), (s - inside)[None]])
+        return jnp.moveaxis(planes, 0, -2)
 
     def transform(self, count: int) -> np.ndarray:
         """Return (size + 1, count): from values at `nodes(count)` to coefficients and the slope at `high`."""
@@ -72,22 +73,35 @@ class Chebyshev:
         return np.vstack([c, np.arange(self.size) ** 2 * self.last_slope @ c])
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _polynomials(z: Array, size: int) -> list[Array]:
-    t = [jnp.ones_like(z), z]
-    for _ in range(size - 2):
-        t.append(2.0 * z * t[-1] - t[-2])
-    return t[:size]
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def gegenbauer(z: Array, size: int, order: int) -> Array:
+    """Return Gegenbauer's C_k^(order)(z) (size, ...), k < size; of order 0 Chebyshev's T_k.
+
+    Derivatives are those of a higher order (NIST DLMF 18.9.19, 18.9.21), so that no loop is differentiated. A loop on a
+    CPU, where a program of all k takes seconds to compile and runs slower; elsewhere every step of a loop is a launch.
+    """
+    first = (jnp.ones_like(z), z * (2.0 * order if order else 1.0))
+    n = np.arange(1, size + 1)
+    # The recurrence of DLMF 18.9.1; of order 0 its factors are those of order 1.
+    up, down = (2 + 0 * n, 1 + 0 * n) if order <= 1 else (2 * (n + order) / (n + 1), (n + 2 * order - 1) / (n + 1))
+    factors = jnp.asarray(np.stack([up, down], axis=1), z.dtype)
+
+    def step(two, f):
+        return (two[1], f[0] * z * two[1] - f[1] * two[0]), two[0]
+
+    loop = lambda unroll: lambda: lax.scan(step, first, factors, unroll=unroll)[1]
+    return lax.platform_dependent(cpu=loop(1), default=loop(size))
 
 
-@_polynomials.defjvp
-def _polynomials_jvp(size, primals, tangents):
-    """T_k' = k U_(k-1); one recurrence, where differentiating the loop takes three."""
+@gegenbauer.defjvp
+def _gegenbauer_jvp(size, order, primals, tangents):
     (z,), (dz,) = primals, tangents
-    u = [jnp.ones_like(z), 2.0 * z]
-    for _ in range(size - 2):
-        u.append(2.0 * z * u[-1] - u[-2])
-    return _polynomials(z, size), [jnp.zeros_like(z), *(k * u[k - 1] * dz for k in range(1, size))]
+    values = gegenbauer(z, size, order)
+    if size == 1:
+        return values, jnp.zeros_like(values)
+    factor = 2.0 * order if order else jnp.arange(1, size, dtype=z.dtype).reshape(-1, *[1] * z.ndim)
+    slopes = factor * gegenbauer(z, size - 1, order + 1) * dz
+    return values, jnp.concatenate([jnp.zeros_like(values[:1]), slopes])
 
 
 def tabulate(

@@ -144,8 +144,11 @@ def test_how_the_loop_is_cut_changes_nothing(argon):
     jax.tree.map(np.testing.assert_array_equal, a.last, b.last)
 
 
-def test_mini_batches_take_turns(argon):
-    out = train_snes(LJ, START, argon, generations=60, batch_size=1, **OPTIONS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_mini_batches_take_turns(argon, dtype):
+    start = jax.tree.map(lambda x: x.astype(dtype), START)
+    out = train_snes(LJ, start, argon, generations=60, batch_size=1, **OPTIONS)
+    assert out.sigma.dtype == dtype
     assert out.evaluations == 60 * 8
     assert out.history[-1]["loss"] < 0.05 * out.history[0]["loss"]
 

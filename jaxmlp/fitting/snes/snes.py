@@ -85,7 +85,7 @@ def evolved(search: Search, s: Array, losses: Array) -> Search:
     d = s.shape[1]
     u = utilities(len(losses), s.dtype)[:, None]
     s = s[jnp.argsort(losses)]
-    rate = (3 + np.log(d)) / (10 * np.sqrt(d))
+    rate = float((3 + np.log(d)) / (10 * np.sqrt(d)))  # not an array, which would widen single precision
     return Search(
         search.mean + search.sigma * jnp.sum(u * s, axis=0),
         search.sigma * jnp.exp(rate * jnp.sum(u * (s * s - 1), axis=0)),
