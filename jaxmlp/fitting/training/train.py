@@ -207,8 +207,9 @@ class _Driver:
 
     def tabulate(self, params: Params) -> None:
         """Compile for a potential whose networks of distances are series, and again when they no longer do."""
-        each = [jax.tree.map(lambda x, k=k: x[k], params) for k in range(self.members)]
-        potential = self.training.potential.tabulated([params] if self.members == 1 else each, self.closest)
+        several = range(self.members) if self.members > 1 else ()
+        members = [jax.tree.map(lambda x, k=k: x[k], params) for k in several] or [params]
+        potential = self.training.potential.tabulated(members, self.closest)
         if potential != self.training.potential:
             self.training = replace(self.training, potential=potential)
             self._compile()
