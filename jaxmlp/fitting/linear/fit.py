@@ -116,36 +116,30 @@ def design_rows(
     linear = potential.linear_functions(params) if fast else None
     flatten = flattened(part)
 
-    def at_zero(batch: Batch):
-        origin = put(jnp.zeros_like(c0))
-        out = plain(potential, origin, batch, virial=virial, execution=execution)
-        return out if forces else out._replace(forces=None)
-
     @jax.jit
-    def together(batch: Batch):
-        columns = fast_columns(potential, linear, flatten, batch, forces=forces, virial=virial)
-        return at_zero(batch), columns
-
-    @jax.jit
-    def one_by_one(batch: Batch, starts):
+    def work(batch: Batch):
         def predict(c):
             out = plain(potential, put(c), batch, virial=virial, execution=execution)
             return out if forces else out._replace(forces=None)
 
         origin = jnp.zeros_like(c0)
-        along = lambda k: jax.jvp(predict, (origin,), (jax.nn.one_hot(k, len(c0), dtype=c0.dtype),))[
-            1
-        ]  # zero from p on
-        return predict(origin), jax.lax.map(lambda first: jax.vmap(along)(first + jnp.arange(chunk)), starts)
-
-    starts = jnp.arange(0, len(c0), chunk)
-    for batch in loader.epoch():
         if linear is not None:
-            constant, columns = jax.device_get(together(batch))
+            columns = fast_columns(potential, linear, flatten, batch, forces=forces, virial=virial)
         else:
-            constant, columns = jax.device_get(one_by_one(batch, starts))
-            columns = jax.tree.map(lambda x: np.moveaxis(x.reshape(-1, *x.shape[2:])[: len(c0)], 0, -1), columns)
+            columns = one_by_one(predict, origin, chunk)
+        return predict(origin), columns
+
+    for batch in loader.epoch():
+        constant, columns = jax.device_get(work(batch))
         yield label_rows(jax.device_get(batch), constant, columns, kinds)
+
+
+def one_by_one(predict: Callable, at: Array, chunk: int = 8):
+    """Derivatives (..., p) of a function of a vector (p,), along `chunk` of its components at once."""
+    p = len(at)
+    along = lambda k: jax.jvp(predict, (at,), (jax.nn.one_hot(k, p, dtype=at.dtype),))[1]  # zero from p on
+    found = jax.lax.map(lambda first: jax.vmap(along)(first + jnp.arange(chunk)), jnp.arange(0, p, chunk))
+    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, *x.shape[2:])[:p], 0, -1), found)
 
 
 def label_rows(batch: Batch, base, columns, kinds) -> Rows:

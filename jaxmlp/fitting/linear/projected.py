@@ -24,7 +24,7 @@ from jaxmlp.fitting.batches.loader import loader_of
 from jaxmlp.fitting.batches.predictions import check, plain
 from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.fitting.linear.edge_slopes import fast_columns, flattened
-from jaxmlp.fitting.linear.fit import SMALL_BLOCKS, label_rows, split_linear
+from jaxmlp.fitting.linear.fit import SMALL_BLOCKS, label_rows, one_by_one, split_linear
 from jaxmlp.fitting.linear.tall_qr import TallQR, add_rows, combine, no_rows
 from jaxmlp.fitting.training.trainable import matches, names
 from jaxmlp.potential import Params, Potential
@@ -88,7 +88,7 @@ def fit_projected(
     loader.kinds = kinds = tuple(k for k in kinds if k in loader.kinds)
     if not kinds:
         raise ValueError(f"the data have no labels of {', '.join(weights)}.")
-    work = jax.jit(_rows_of(loader.ready, put, part, fit_energies, kinds, len(theta0), execution))
+    work = jax.jit(_rows_of(loader.ready, put, part, fit_energies, kinds, execution))
     p, q = len(c0), len(theta0)
 
     def factor(theta: np.ndarray, c: np.ndarray) -> TallQR:
@@ -157,7 +157,7 @@ def _chosen(potential: Potential, params: Params, vary: tuple[str, ...], part):
     return flat, put
 
 
-def _rows_of(potential: Potential, put, part, fit_energies: bool, kinds, q: int, execution: Execution) -> Callable:
+def _rows_of(potential: Potential, put, part, fit_energies: bool, kinds, execution: Execution) -> Callable:
     """theta, c, batch -> what is predicted without coefficients, and the columns [A J] (..., p + q)."""
     forces, virial = "forces" in kinds, "virial" in kinds
     flatten = flattened(part)
@@ -172,16 +172,11 @@ def _rows_of(potential: Potential, put, part, fit_energies: bool, kinds, q: int,
         if linear is not None:
             A = fast_columns(potential, linear, flatten, batch, forces=forces, virial=virial)
         else:
-            A = _columns(lambda v: jax.jvp(lambda c: predict(theta, c), (jnp.zeros_like(c),), (v,))[1], len(c), c.dtype)
-        J = _columns(lambda v: jax.jvp(lambda t: predict(t, c), (theta,), (v,))[1], q, c.dtype)
+            A = one_by_one(lambda c: predict(theta, c), jnp.zeros_like(c))
+        J = one_by_one(lambda theta: predict(theta, c), theta)
         return predict(theta, jnp.zeros_like(c)), jax.tree.map(lambda a, j: jnp.concatenate([a, j], axis=-1), A, J)
 
     return work
-
-
-def _columns(along: Callable, count: int, dtype):
-    columns = jax.lax.map(along, jnp.eye(count, dtype=dtype), batch_size=min(8, count))
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns)
 
 
 def _solve(qr: TallQR, p: int, strength: float, damping: float | None) -> tuple[np.ndarray, float]:
