@@ -91,9 +91,10 @@ def recipe(element: str, family: str) -> list[dict]:
             "linear": {"solver": "ridge", "strength": 1e-4, "weights": {"energy": energy, "forces": 1.0}},
         }]  # fmt: skip
     if family == "gap":
+        points, energy, forces, virial = (4500, 5e-4, 0.06, 0.05) if element == "Mo" else (1500, 0.001, 0.1, 0.1)
         return [{
-            "potential": {"family": "gap", "cutoff": LOCAL[element], "n_max": 8, "l_max": 8, "n_sparse": 1500},
-            "method": "gpr", "gpr": {"sigma_energy": 0.001, "sigma_forces": 0.1, "sigma_virial": 0.1},
+            "potential": {"family": "gap", "cutoff": LOCAL[element], "n_max": 8, "l_max": 8, "n_sparse": points},
+            "method": "gpr", "gpr": {"sigma_energy": energy, "sigma_forces": forces, "sigma_virial": virial},
         }]  # fmt: skip
     if family == "mtp":
         cutoff, level = MTP[element]
@@ -208,7 +209,7 @@ def main(command: str, *names: str) -> None:
 
         for row in rows:
             if not names or f"{row['element']}:{row['family']}" in names:
-                record({k: row[k] for k in ("element", "family")} | cost(OUT, row["element"], row["family"], DATA))
+                record({k: row[k] for k in ("element", "family")} | cost(OUT, row["element"], row["family"]))
         return
     if command == "all":
         there = {(r["element"], r["family"]) for r in rows}
