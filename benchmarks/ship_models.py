@@ -1,10 +1,10 @@
 """Put fits of `accuracy.py` among the potentials that come with jaxmlp: file, configuration, card.
 
-    python benchmarks/ship_models.py FITS [--rows accuracy.json] [family ...]
+    python benchmarks/ship_models.py FITS [--rows accuracy.json] [--costs] [family ...]
 
 FITS holds folders Si_<family>, as `accuracy.py` writes them. What the card says is computed here from the file as it
 will be read, on the structures of shared/data, and compared with the report of the fit; the cost of an atom is taken
-from the rows of `accuracy.py`.
+from the rows of `accuracy.py`; --costs puts that into cards that are there, and does nothing else.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def ship(fits: Path, family: str, rows: list[dict], target: Path) -> dict:
     R, box = small_cell()
     system = jm.System(np.full(8, 14), R, box)
     energy, gradient = jax.value_and_grad(jm.energy_fn(potential, system))(R, box, params)
-    row = next((r for r in rows if (r["element"], r["family"]) == ("Si", family)), {})
+    row = row_of(rows, family)
     configs = configurations(source, "Si", family)
     virials = "virial" in then["sets"]["train"]["all"]  # in the structures that the fit was given
     sizes = {n: {"structures": len(s), "atoms": sum(map(len, s))} for n, s in sets.items()}
@@ -167,9 +167,17 @@ def ship(fits: Path, family: str, rows: list[dict], target: Path) -> dict:
         configs[1]["potential"] = {"file": "start/potential.safetensors"}
         head += ", after start.yaml"
     (folder / "config.yaml").write_text(yaml_of(configs[-1], head, virials))
-    (folder / "card.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    (folder / "card.md").write_text(card(numbers, len(configs)))
+    write_card(folder, numbers)
     return numbers
+
+
+def row_of(rows: list[dict], family: str) -> dict:
+    return next((r for r in rows if (r["element"], r["family"]) == ("Si", family)), {})
+
+
+def write_card(folder: Path, numbers: dict) -> None:
+    (folder / "card.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (folder / "card.md").write_text(card(numbers, 1 + (folder / "start.yaml").exists()))
 
 
 CARD = """# {name}
@@ -242,6 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fits", type=Path)
     parser.add_argument("families", nargs="*", default=[])
+    parser.add_argument("--costs", action="store_true")
     parser.add_argument("--rows", type=Path, default=HERE / "accuracy.json")
     options = parser.parse_args()
     pin()
@@ -252,6 +261,11 @@ def main() -> None:
 
     rows = json.loads(options.rows.read_text()) if options.rows.exists() else []
     for family in options.families or FAMILIES:
+        if options.costs:
+            folder = FOLDER / "silicon" / family
+            costs = {k: row_of(rows, family).get(k) for k in ("seconds", "microseconds")}
+            write_card(folder, json.loads((folder / "card.json").read_text()) | costs)
+            continue
         if not (options.fits / f"Si_{family}" / "report.json").exists():
             print(f"silicon/{family}: no fit in {options.fits}")
             continue
