@@ -47,7 +47,7 @@ def fit(
     from jaxmlp.fitting import fit as run
     from jaxmlp.fitting import read_config
     from jaxmlp.fitting.data.findings import report
-    from jaxmlp.fitting.fit import check_set, read_sets
+    from jaxmlp.fitting.sets import check_set, read_sets
     from jaxmlp.fitting.training.progress import Log, Progress
 
     changes = {} if epochs is None else {"epochs": epochs}
