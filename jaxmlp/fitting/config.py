@@ -50,8 +50,8 @@ class Data:
         net_force: "keep", "remove", or a bound in eV/Å beyond which forces are left out, see `treat_net_forces`.
         stream: keep the training structures on disk, a part of them in memory at a time: true for a folder in `output`,
             or the name of a folder, which other fits may use too. Gradient training and linear fits only. Whatever
-            looks at all structures at once then looks at `sets.SAMPLE` of them: means and ranges that a potential starts
-            from, and the report on the training set; copies are found within a shard.
+            looks at all structures at once then looks at `sets.SAMPLE` of them: means and ranges that a potential
+            starts from, and the report on the training set; copies are found within a shard.
         limit: at most as many training structures, chosen at random.
         teacher: file of a potential whose energies, forces and virials take the place of all labels.
         hessian_rows: of the teacher too, products of its Hessian with as many directions (for the loss's `hessian`).
