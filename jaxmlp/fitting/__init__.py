@@ -25,6 +25,7 @@ from jaxmlp.fitting.data.structure import Structure
 from jaxmlp.fitting.families import FAMILIES, build
 from jaxmlp.fitting.fit import Fit, fit
 from jaxmlp.fitting.gap.gaussian_process import GAPFit, fit_gap
+from jaxmlp.fitting.linear.cross_validation import Fold, cross_validate
 from jaxmlp.fitting.linear.fit import LinearResult, design_rows, fit_linear, solve
 from jaxmlp.fitting.linear.projected import Projected, fit_projected
 from jaxmlp.fitting.snes.snes import Evolved, train_snes
@@ -47,6 +48,7 @@ __all__ = [
     "Evolved",
     "Finding",
     "Fit",
+    "Fold",
     "GAPFit",
     "LinearResult",
     "Loader",
@@ -68,6 +70,7 @@ __all__ = [
     "calibration",
     "check_structures",
     "collate",
+    "cross_validate",
     "design_rows",
     "fit",
     "fit_gap",

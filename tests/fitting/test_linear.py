@@ -7,7 +7,7 @@ import pytest
 from mixture import POTENTIAL, SPECIES, TRUE, labelled, systems
 
 import jaxmlp as jm
-from jaxmlp.fitting import accuracy, build, fit_linear, label, predict_structures, solve
+from jaxmlp.fitting import accuracy, build, cross_validate, fit_linear, kfold, label, predict_structures, solve
 from jaxmlp.fitting.linear.fit import design_rows, split_linear
 from jaxmlp.potentials.mtp import MTP
 from jaxmlp.potentials.snap import SNAP
@@ -115,6 +115,21 @@ def test_other_weights_need_no_new_rows():
     every = fit_linear(MTP_SMALL, params, data, solver="ridge", strength=1e-3, weights={"energy": 1.0, "forces": 1.0})
     again = solve(every.factors, weights=weights, solver="ridge", strength=1e-3)
     np.testing.assert_allclose(again.coefficients, once.fit.coefficients, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("error", ["mse", "mae"])
+def test_cross_validation_is_a_fit_to_the_rest_of_the_data(error):
+    params = MTP_SMALL.init(jax.random.key(0))
+    structures = labelled(systems(6))
+    options = {"weights": {"energy": 4.0, "forces": 1.0}, "solver": "ridge", "strength": 1e-6, "error": error}
+    found = cross_validate(MTP_SMALL, params, structures, 3, seed=5, fit_energies=True, **options)
+    assert sorted(id(s) for fold in found for s in fold.held) == sorted(map(id, structures))
+    for fold, (train, held) in zip(found, kfold(structures, 3, seed=5), strict=True):
+        assert list(map(id, fold.held)) == list(map(id, held))
+        assert list(map(id, fold.train)) == list(map(id, train))
+        alone = fit_linear(MTP_SMALL, params, train, fit_energies=True, **options)
+        expected = alone.fit.coefficients
+        np.testing.assert_allclose(fold.result.fit.coefficients, expected, atol=1e-7 * np.abs(expected).max())
 
 
 def test_what_cannot_be_fitted_is_named():

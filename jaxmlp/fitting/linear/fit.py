@@ -197,36 +197,85 @@ def fit_linear(
     Raises:
         ValueError: a potential that is not linear, no labels, an unknown solver.
     """
+    options = {"weights": weights, "solver": solver, "strength": strength, "prior": prior, "error": error}
+    options = checked_options(potential, params, options, fit_energies)
+    rows = collected(
+        potential, params, structures, options, energies=energies, fit_energies=fit_energies, batch_size=batch_size,
+        execution=execution,
+    )  # fmt: skip
+    return determined(potential, params, rows, options, fit_energies)
+
+
+class Collected(NamedTuple):
+    """The rows of some structures, by kind: their factors, and for absolute errors the rows themselves."""
+
+    factors: dict[str, TallQR]
+    rows: dict[str, list]
+
+    def with_(self, other: "Collected") -> "Collected":
+        """Both together."""
+        join = lambda a, b: a if not b.rows else (b if not a.rows else combine([a, b]))
+        factors = {k: join(f, other.factors[k]) for k, f in self.factors.items()}
+        return Collected(factors, {k: [*r, *other.rows[k]] for k, r in self.rows.items()})
+
+
+def checked_options(potential: Potential, params: Params, options: dict, fit_energies: bool) -> dict:
+    """The options weights, solver, strength, prior and error of `fit_linear`, the prior as factors.
+
+    Raises:
+        ValueError: what does not go together, or a potential that is not linear.
+    """
     check(potential)
+    solver, prior, error = (options[k] for k in ("solver", "prior", "error"))
     if solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {solver!r}.")
     if error not in ("mse", "mae") or (error == "mae" and solver not in ("ridge", "least-squares")):
         raise ValueError(f'error is "mse", or "mae" with solver "ridge" or "least-squares"; got {error!r}, {solver!r}.')
     if prior is not None and solver not in ("bayesian", "ridge"):
         raise ValueError(f"a prior goes with solver bayesian or ridge; got {solver!r}.")
-    c0, put, part = split_linear(potential, params, fit_energies)
+    part = split_linear(potential, params, fit_energies)[2]
     if isinstance(prior, str | Mapping):
         prior = smoothness_prior(potential, params, part, power_of(prior))
+    return options | {"prior": prior}
+
+
+def collected(
+    potential: Potential, params: Params, structures: Sequence[Structure], options: dict, **more
+) -> Collected:
+    """The rows of structures, for `determined`; `more` are arguments of `design_rows`."""
+    weights = options["weights"]
     kinds = tuple(k for k in KINDS if weights is None or weights.get(k, 0) > 0)
-    kept: dict[str, list] = {kind: [] for kind in kinds}
-    factors = {kind: no_rows(len(c0)) for kind in kinds}
-    options = {"energies": energies, "fit_energies": fit_energies, "batch_size": batch_size, "execution": execution}
-    for rows in design_rows(potential, params, structures, kinds=kinds, **options):
+    p = len(split_linear(potential, params, more["fit_energies"])[0])
+    out = Collected({kind: no_rows(p) for kind in kinds}, {kind: [] for kind in kinds})
+    for rows in design_rows(potential, params, structures, kinds=kinds, **more):
         for kind in kinds:
             found = getattr(rows, kind)
             if found is not None:
-                factors[kind] = add_rows(factors[kind], *found)
-                kept[kind] += [found] * (error == "mae")
-    factors = {kind: qr for kind, qr in factors.items() if qr.rows}
+                out.factors[kind] = add_rows(out.factors[kind], *found)
+                out.rows[kind].extend([found] * (options["error"] == "mae"))
+    return out
+
+
+def determined(
+    potential: Potential, params: Params, rows: Collected, options: dict, fit_energies: bool
+) -> LinearResult:
+    """Solve for the linear parameters.
+
+    Raises:
+        ValueError: no labels.
+    """
+    c0, put, _ = split_linear(potential, params, fit_energies)
+    weights, error = options["weights"], options["error"]
+    how = {k: options[k] for k in ("solver", "strength", "prior")}
+    factors = {kind: qr for kind, qr in rows.factors.items() if qr.rows}
     if not factors:
-        raise ValueError(f"the data have no labels of {', '.join(kinds)}.")
+        raise ValueError(f"the data have no labels of {', '.join(rows.factors)}.")
     if error == "mae":
-        if solver == "ridge" and strength is None:
-            strength = solve(factors, weights=weights, solver=solver, prior=prior).precision
-        again = partial(solve, solver=solver, strength=strength, prior=prior)
-        fit, factors = least_absolute({k: kept[k] for k in factors}, again, weights=weights)
+        if how["solver"] == "ridge" and how["strength"] is None:
+            how["strength"] = solve(factors, weights=weights, **how).precision
+        fit, factors = least_absolute({k: rows.rows[k] for k in factors}, partial(solve, **how), weights=weights)
     else:
-        fit = solve(factors, weights=weights, solver=solver, strength=strength, prior=prior)
+        fit = solve(factors, weights=weights, **how)
     return LinearResult(put(jnp.asarray(fit.coefficients, c0.dtype)), fit, factors, put)
 
 
