@@ -159,7 +159,7 @@ def fit(element: str, family: str) -> dict:
     import jax
     import numpy as np
 
-    from jaxmlp.fitting import accuracy, kfold
+    from jaxmlp.fitting import accuracy
 
     train, test = sets_of(element)
     begin = time.perf_counter()
@@ -172,16 +172,33 @@ def fit(element: str, family: str) -> dict:
     if test is not None:
         row["test"] = errors(found.parts["test"].accuracy)
         return row
-    parts = []
-    for rest, held in kfold(train, FOLDS):
-        parts.append(fitted(element, family, {"train": rest, "test": held}, None).parts["test"])
-    structures = [s for p in parts for s in p.structures]
-    joined = {
-        k: None if getattr(parts[0].predictions, k) is None else [x for p in parts for x in getattr(p.predictions, k)]
-        for k in parts[0].predictions._fields
-    }
-    row["test"] = errors(accuracy(structures, type(parts[0].predictions)(**joined))) | {"folds": FOLDS}
+    held, found = held_out(element, family, train, found)
+    row["test"] = errors(accuracy(held, found)) | {"folds": FOLDS}
     return row
+
+
+def held_out(element: str, family: str, train, found):
+    """Every structure, and predictions by the fit that has not seen it."""
+    from jaxmlp.fitting import cross_validate, kfold, predict_structures
+    from jaxmlp.fitting.accuracy import without_atoms
+
+    stages = recipe(element, family)
+    if [s.get("method") for s in stages] == ["linear"]:
+        bare, atoms = without_atoms(found.potential, found.params)
+        options = {"energies": atoms, "fit_energies": True, **stages[0]["linear"]}
+        parts = [
+            (f.held, found.potential, found.potential.shifted(f.result.params, atoms))
+            for f in cross_validate(found.potential, bare, train, FOLDS, **options)
+        ]
+    else:
+        fits = ((held, fitted(element, family, {"train": rest}, None)) for rest, held in kfold(train, FOLDS))
+        parts = [(held, f.potential, f.params) for held, f in fits]
+    predicted = [predict_structures(potential, params, held, virial=False) for held, potential, params in parts]
+    joined = {
+        k: None if getattr(predicted[0], k) is None else [x for p in predicted for x in getattr(p, k)]
+        for k in predicted[0]._fields
+    }
+    return [s for held, _, _ in parts for s in held], type(predicted[0])(**joined)
 
 
 def record(row: dict) -> None:
