@@ -64,14 +64,10 @@ def pbte_gradient(folder: Path, epochs: int = 2200) -> list[Row]:
 
 
 def pbte_snes(folder: Path, generations: int = 15000, population: int = 50, batch: int = 5) -> list[Row]:
-    """By SNES, with fewer configurations in a generation than GPUMD's all.
-
-    GPUMD starts with weights of about 1 and sigma 0.1; networks here start with weights of about 0.1, which such a
-    sigma drowns: errors of forces stay at 140 meV/Å.
-    """
+    """By SNES, with fewer configurations in a generation than GPUMD's all."""
     return pbte(
         folder / "snes", "NEP4, SNES", population * batch, method="snes", epochs=generations,
-        snes={"population": population, "batch_size": batch, "sigma0": 0.01},
+        snes={"population": population, "batch_size": batch},
     )  # fmt: skip
 
 

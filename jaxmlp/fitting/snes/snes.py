@@ -100,7 +100,7 @@ def train_snes(
     *,
     generations: int = 10000,
     population: int = 50,
-    sigma0: float = 0.1,
+    sigma0: float | None = None,
     batch_size: int | None = None,
     lambda_e: float = 1.0,
     lambda_f: float = 1.0,
@@ -132,7 +132,8 @@ def train_snes(
         params: starting mean of the distribution.
         structures, validation: the training set, and what decides which individual is the best.
         population: individuals of a generation, P.
-        sigma0: starting standard deviation of every parameter.
+        sigma0: starting standard deviation of every parameter; None: of those of an array a tenth of their root mean
+            square (GPUMD draws parameters in (-1, 1) and takes 0.1), or 0.1 where that is zero.
         batch_size: structures of a generation, in batches drawn once that take turns (GPUMD's mini-batches); None takes
             all at once.
         trainable: which parameters change; None takes all that are no constants of the family.
@@ -174,7 +175,7 @@ def train_snes(
     slope = problem.slope(jax.tree.map(lambda x: x[0], data.stacks[0])) if bias is not None else 0.0
     step = jax.jit(partial(_generations, problem, batch_size is not None, population, devices, seed))
     judge = jax.jit(partial(_judged, problem))
-    state = _State(Search(z, jnp.full_like(z, sigma0)), z)
+    state = _State(Search(z, _widths(unravel(z)) if sigma0 is None else jnp.full_like(z, sigma0)), z)
     run, best = _Run(), (z, jnp.zeros((), z.dtype))
     store = None if checkpoint is None else Checkpoints(checkpoint)
     if store is not None and (found_run := store.restore({"state": state, "best": best})) is not None:
@@ -209,8 +210,18 @@ def train_snes(
     return Evolved(problem.finished(*best, slope), run.history, run.best, mean, state.search.sigma, run.evaluations)
 
 
+def _widths(tree) -> Array:
+    """Starting standard deviations (D,) by the size of what is in each array."""
+
+    def of(x: Array) -> Array:
+        size = jnp.sqrt(jnp.mean(x * x))
+        return jnp.full_like(x, jnp.where(size > 0, 0.1 * size, 0.1))
+
+    return ravel_pytree(jax.tree.map(of, tree))[0]
+
+
 def _check_options(generations, population, sigma0, every, devices, checkpoint_every) -> None:
-    if generations < 1 or every < 1 or population < 2 or not sigma0 > 0:
+    if generations < 1 or every < 1 or population < 2 or not (sigma0 is None or sigma0 > 0):
         raise ValueError(
             "generations, every and sigma0 are positive, and a population is of two or more; got "
             f"{generations}, {every}, {sigma0} and {population}."
