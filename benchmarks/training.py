@@ -67,7 +67,7 @@ def pbte_snes(folder: Path, generations: int = 15000, population: int = 50, batc
     """By SNES, with fewer configurations in a generation than GPUMD's all."""
     return pbte(
         folder / "snes", "NEP4, SNES", population * batch, method="snes", epochs=generations,
-        snes={"population": population, "batch_size": batch},
+        snes={"population": population, "batch_size": batch, "sigma0": 0.01},
     )  # fmt: skip
 
 

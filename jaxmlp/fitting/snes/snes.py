@@ -132,8 +132,9 @@ def train_snes(
         params: starting mean of the distribution.
         structures, validation: the training set, and what decides which individual is the best.
         population: individuals of a generation, P.
-        sigma0: starting standard deviation of every parameter; None: of those of an array a tenth of their root mean
-            square (GPUMD draws parameters in (-1, 1) and takes 0.1), or 0.1 where that is zero.
+        sigma0: starting standard deviation of every parameter; None: a tenth of the root mean square of the array of
+            the smallest parameters, which for a new NEP is 0.01. GPUMD, whose parameters are larger, takes 0.1: on its
+            PbTe example errors of forces here stay at 140 meV/Å then, where 0.01 has 90 after 1200 generations.
         batch_size: structures of a generation, in batches drawn once that take turns (GPUMD's mini-batches); None takes
             all at once.
         trainable: which parameters change; None takes all that are no constants of the family.
@@ -175,7 +176,8 @@ def train_snes(
     slope = problem.slope(jax.tree.map(lambda x: x[0], data.stacks[0])) if bias is not None else 0.0
     step = jax.jit(partial(_generations, problem, batch_size is not None, population, devices, seed))
     judge = jax.jit(partial(_judged, problem))
-    state = _State(Search(z, _widths(unravel(z)) if sigma0 is None else jnp.full_like(z, sigma0)), z)
+    sigma0 = _first_sigma(unravel(z)) if sigma0 is None else sigma0
+    state = _State(Search(z, jnp.full_like(z, sigma0)), z)
     run, best = _Run(), (z, jnp.zeros((), z.dtype))
     store = None if checkpoint is None else Checkpoints(checkpoint)
     if store is not None and (found_run := store.restore({"state": state, "best": best})) is not None:
@@ -210,14 +212,10 @@ def train_snes(
     return Evolved(problem.finished(*best, slope), run.history, run.best, mean, state.search.sigma, run.evaluations)
 
 
-def _widths(tree) -> Array:
-    """Starting standard deviations (D,) by the size of what is in each array."""
-
-    def of(x: Array) -> Array:
-        size = jnp.sqrt(jnp.mean(x * x))
-        return jnp.full_like(x, jnp.where(size > 0, 0.1 * size, 0.1))
-
-    return ravel_pytree(jax.tree.map(of, tree))[0]
+def _first_sigma(tree) -> float:
+    """A tenth of the root mean square of the smallest parameters: what moves larger ones little would drown these."""
+    sizes = [float(jnp.sqrt(jnp.mean(x * x))) for x in jax.tree.leaves(tree)]
+    return 0.1 * min((x for x in sizes if x > 0), default=1.0)
 
 
 def _check_options(generations, population, sigma0, every, devices, checkpoint_every) -> None:
