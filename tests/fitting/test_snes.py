@@ -165,7 +165,7 @@ def test_a_small_nep_improves_with_a_bias_that_is_always_the_best(argon):
     nep = NEP((18,), (6.0,), (4.0,), (1, 1), (2, 2), 1, (), 3, 4)
     params = nep.init(jax.random.key(0))
     shifted = [s.replace(energy=s.energy + 123.4 * len(s), virial=None) for s in argon]
-    options = {"generations": 40, "population": 10, "every": 20, "checkpoint_every": 20}
+    options = {"generations": 40, "sigma0": 0.1, "population": 10, "every": 20, "checkpoint_every": 20}
     out = train_snes(nep, params, shifted, shifted[:1], bias="b1", **options)
     start = accuracy(argon, predict_structures(nep, params, argon)).forces.rmse
     assert out.history[-1]["train_forces"] < 0.5 * start
