@@ -8,6 +8,7 @@ section V; Dusson et al., J. Comput. Phys. 454, 110946 (2022), section 4; Lysogo
 """
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from functools import cache, lru_cache
 from itertools import groupby, islice, product
 
@@ -31,8 +32,9 @@ def ace(
     *,
     n_max: tuple[int, ...] = (12, 4, 3, 2),
     l_max: tuple[int, ...] = (0, 4, 3, 2),
-    degree: int | None = None,
+    degree: float | None = None,
     size: int | None = None,
+    l_weight: float = 1.0,
     embedding: str = "linear",
     radial: str = "SBessel",
     decay: float = 5.25,
@@ -46,8 +48,10 @@ def ace(
         n_max: largest n of the functions of rank 1, 2, ... (pacemaker's nradmax_by_orders), up to rank 6. R_nl starts
             as g_n, of which there are as many as the largest n.
         l_max: largest l of each rank (lmax_by_orders); that of rank 1 is 0.
-        degree: largest sum of n + l over the factors, n from 1; None for no such limit.
+        degree: largest sum of n + l_weight l over the factors, n from 1; None for no such limit.
         size: number of functions of a species (number_of_functions_per_element), those of least degree; None for all.
+        l_weight: of l in degrees, which are counted in twelfths. Molecules want less than 1 (more angles, fewer
+            distances).
         embedding: "linear" in one density, or "finnis-sinclair": two densities, F(rho_1; 1) + F(rho_2; 1/2).
         radial: family of the radial functions: SBessel, ChebExpCos, ChebPow or ChebLinear, see `basis.radial`.
         decay, width: parameters of the family (lambda, and the width of the cutoff in Å); SBessel has none.
@@ -62,7 +66,7 @@ def ace(
         cutoffs = np.broadcast_to(np.asarray(cutoff, dtype=float), (s, s))
     except ValueError:
         raise ValueError(f"cutoff must be one number or {s} x {s} numbers in Å; got {cutoff}.") from None
-    listed = tuple(functions(s, n_max, l_max, degree, size))
+    listed = tuple(functions(s, n_max, l_max, degree, size, l_weight))
     bonds = tuple(tuple(ACEBond(radial, max(n_max), decay, float(rc), width) for rc in row) for row in cutoffs)
     factors = [(n, l) for _, ns, ls, _, _ in listed if len(ns) > 1 for n, l in zip(ns, ls, strict=True)]
     n, l = map(max, zip(*factors, strict=True)) if factors else (1, 0)
@@ -70,43 +74,62 @@ def ace(
 
 
 def functions(
-    species: int, n_max: tuple[int, ...], l_max: tuple[int, ...], degree: int | None = None, size: int | None = None
+    species: int,
+    n_max: tuple[int, ...],
+    l_max: tuple[int, ...],
+    degree: float | None = None,
+    size: int | None = None,
+    l_weight: float = 1.0,
 ) -> list[Function]:
     """Return the functions of one central atom among `species` species, by rank; arguments as of `ace`.
 
     Raises:
         ValueError: orders that are not possible, or too many functions.
     """
-    _check(n_max, l_max, degree, size)
-    out = list(islice(_by_degree(species, n_max, l_max, degree), LARGEST + 1 if size is None else size))
+    _check(n_max, l_max, degree, size, l_weight)
+    out = list(islice(_by_degree(species, n_max, l_max, degree, l_weight), LARGEST + 1 if size is None else size))
     if len(out) > LARGEST:
         raise ValueError(f"these are more than {LARGEST} functions; lower n_max, l_max or degree, or give size.")
     return sorted(out, key=lambda f: (len(f[0]), f))
 
 
-def _by_degree(species: int, n_max: tuple[int, ...], l_max: tuple[int, ...], degree: int | None) -> Iterator[Function]:
+def _by_degree(
+    species: int, n_max: tuple[int, ...], l_max: tuple[int, ...], degree: float | None, l_weight: float
+) -> Iterator[Function]:
+    weights = _counted(l_weight)
+    n_weight = weights[0]
     ranks = list(enumerate(zip(n_max, l_max, strict=True), start=1))
-    largest = max(rank * (n + l) for rank, (n, l) in ranks)
-    for total in range(1, min(largest, degree or largest) + 1):
+    largest = max(rank * (n_weight * n + weights[1] * l) for rank, (n, l) in ranks)
+    for total in range(1, min(largest, largest if degree is None else int(degree * n_weight + 1e-9)) + 1):
         for rank, (n, l) in ranks:
-            for channels in _multisets(_channels(species, n, l), rank, total):
+            for channels in _multisets(_channels(species, n, l, weights), rank, total):
                 yield from _coupled(channels)
 
 
-def _check(n_max: tuple[int, ...], l_max: tuple[int, ...], degree: int | None, size: int | None) -> None:
+def _counted(l_weight: float) -> tuple[int, int]:
+    """Whole numbers in the ratio 1 : l_weight, of n and of l in degrees."""
+    ratio = Fraction(l_weight).limit_denominator(12)
+    return ratio.denominator, ratio.numerator
+
+
+def _check(
+    n_max: tuple[int, ...], l_max: tuple[int, ...], degree: float | None, size: int | None, l_weight: float
+) -> None:
     if not 1 <= len(n_max) <= 6 or len(l_max) != len(n_max):
         raise ValueError(f"n_max and l_max have an entry for each rank from 1, up to 6; got {n_max} and {l_max}.")
     if min(n_max) < 1 or min(l_max) < 0 or l_max[0] != 0:
         raise ValueError(f"n_max is positive, l_max not negative and 0 for rank 1; got {n_max} and {l_max}.")
     if any(x is not None and x < 1 for x in (degree, size)):
         raise ValueError(f"degree and size are positive or None; got {degree} and {size}.")
+    if not 1 / 12 <= l_weight <= 12:
+        raise ValueError(f"l_weight is from 1/12 to 12; got {l_weight}.")
 
 
 @cache
-def _channels(species: int, n_max: int, l_max: int) -> tuple[tuple[int, Channel], ...]:
-    """All (mu, n, l) behind their degree n + l, sorted."""
+def _channels(species: int, n_max: int, l_max: int, weights: tuple[int, int]) -> tuple[tuple[int, Channel], ...]:
+    """All (mu, n, l) behind their degree, sorted."""
     every = product(range(species), range(1, n_max + 1), range(l_max + 1))
-    return tuple(sorted((n + l, (mu, n, l)) for mu, n, l in every))
+    return tuple(sorted((weights[0] * n + weights[1] * l, (mu, n, l)) for mu, n, l in every))
 
 
 def _multisets(channels: tuple[tuple[int, Channel], ...], rank: int, total: int) -> Iterator[tuple[Channel, ...]]:

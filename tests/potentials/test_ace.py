@@ -136,15 +136,25 @@ def test_limits():
     assert len(set(everything)) == len(everything)
     assert all(sum(f[2]) % 2 == 0 for f in everything)
 
-    def degree(f):
-        return sum(f[1]) + sum(f[2])
+    for weight in (1.0, 0.5, 1 / 3, 2.5):
 
-    assert functions(2, (5, 3, 2), (0, 2, 2), degree=5) == [f for f in everything if degree(f) <= 5]
-    some = functions(2, (5, 3, 2), (0, 2, 2), size=40)
-    assert len(some) == 40
-    assert max(map(degree, some)) <= min(degree(f) for f in everything if f not in some)
-    for wrong in ({"n_max": ()}, {"n_max": (3, 2)}, {"l_max": (1, 2, 2)}, {"n_max": (0, 1, 1)}, {"degree": 0}):
-        with pytest.raises(ValueError, match=r"n_max|degree"):
+        def degree(f, weight=weight):
+            return sum(f[1]) + weight * sum(f[2])
+
+        listed = functions(2, (5, 3, 2), (0, 2, 2), degree=5.5, l_weight=weight)
+        assert listed == [f for f in everything if degree(f) < 5.5 + 1e-9]
+        some = functions(2, (5, 3, 2), (0, 2, 2), size=40, l_weight=weight)
+        assert len(some) == 40
+        assert max(map(degree, some)) <= min(degree(f) for f in everything if f not in some) + 1e-9
+    for wrong in (
+        {"n_max": ()},
+        {"n_max": (3, 2)},
+        {"l_max": (1, 2, 2)},
+        {"n_max": (0, 1, 1)},
+        {"degree": 0},
+        {"l_weight": 0},
+    ):
+        with pytest.raises(ValueError, match=r"n_max|degree|l_weight"):
             functions(**{"species": 2, "n_max": (5, 3, 2), "l_max": (0, 2, 2)} | wrong)
     with pytest.raises(ValueError, match="more than"):
         functions(4, (9, 9, 9, 9), (0, 6, 6, 6))
