@@ -50,8 +50,8 @@ def ace(
         l_max: largest l of each rank (lmax_by_orders); that of rank 1 is 0.
         degree: largest sum of n + l_weight l over the factors, n from 1; None for no such limit.
         size: number of functions of a species (number_of_functions_per_element), those of least degree; None for all.
-        l_weight: of l in degrees, which are counted in twelfths. Molecules want less than 1 (more angles, fewer
-            distances).
+        l_weight: of l in degrees, taken as the nearest fraction of a denominator up to 12. Less than 1 gives more
+            angles and fewer distances: 3BPA, a molecule, is fitted best with 1/4.
         embedding: "linear" in one density, or "finnis-sinclair": two densities, F(rho_1; 1) + F(rho_2; 1/2).
         radial: family of the radial functions: SBessel, ChebExpCos, ChebPow or ChebLinear, see `basis.radial`.
         decay, width: parameters of the family (lambda, and the width of the cutoff in Å); SBessel has none.
