@@ -147,8 +147,8 @@ def ace_3bpa(_: Path) -> list[Row]:
     params = params | {"radial": orthonormal(params["radial"], train)}
     weights = {"energy": float(len(train[0]) ** 2), "forces": 1.0}
     options = {"weights": weights, "solver": "ridge"}
-    fit = fitting.fit_linear(potential, params, train, energies=energies, strength=0.1, **options)
-    fits = [fit.fit, *(fitting.solve(fit.factors, strength=s, **options) for s in (0.03, 0.3))]
+    fit = fitting.fit_linear(potential, params, train, energies=energies, strength=0.3, **options)
+    fits = [fit.fit, *(fitting.solve(fit.factors, strength=s, **options) for s in (0.1, 1.0))]
     found = [potential.shifted(fit.coefficients(jnp.asarray(one.coefficients)), energies) for one in fits]
     of = lambda p: fitting.accuracy(validation, fitting.predict_structures(potential, p, validation)).forces.rmse
     params = min(found, key=of)
