@@ -96,13 +96,14 @@ def functions(
 def _by_degree(
     species: int, n_max: tuple[int, ...], l_max: tuple[int, ...], degree: float | None, l_weight: float
 ) -> Iterator[Function]:
-    weights = _counted(l_weight)
-    n_weight = weights[0]
+    per_n, per_l = _counted(l_weight)
     ranks = list(enumerate(zip(n_max, l_max, strict=True), start=1))
-    largest = max(rank * (n_weight * n + weights[1] * l) for rank, (n, l) in ranks)
-    for total in range(1, min(largest, largest if degree is None else int(degree * n_weight + 1e-9)) + 1):
+    largest = max(rank * (per_n * n + per_l * l) for rank, (n, l) in ranks)
+    if degree is not None:
+        largest = min(largest, int(degree * per_n + 1e-9))
+    for total in range(1, largest + 1):
         for rank, (n, l) in ranks:
-            for channels in _multisets(_channels(species, n, l, weights), rank, total):
+            for channels in _multisets(_channels(species, n, l, per_n, per_l), rank, total):
                 yield from _coupled(channels)
 
 
@@ -126,10 +127,10 @@ def _check(
 
 
 @cache
-def _channels(species: int, n_max: int, l_max: int, weights: tuple[int, int]) -> tuple[tuple[int, Channel], ...]:
+def _channels(species: int, n_max: int, l_max: int, per_n: int, per_l: int) -> tuple[tuple[int, Channel], ...]:
     """All (mu, n, l) behind their degree, sorted."""
     every = product(range(species), range(1, n_max + 1), range(l_max + 1))
-    return tuple(sorted((weights[0] * n + weights[1] * l, (mu, n, l)) for mu, n, l in every))
+    return tuple(sorted((per_n * n + per_l * l, (mu, n, l)) for mu, n, l in every))
 
 
 def _multisets(channels: tuple[tuple[int, Channel], ...], rank: int, total: int) -> Iterator[tuple[Channel, ...]]:

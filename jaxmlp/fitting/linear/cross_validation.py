@@ -1,7 +1,6 @@
 """Cross-validation of linear fits: the rows of every part of the data are computed once."""
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +70,6 @@ def cross_validate(
     parts = [collected(potential, params, held, options, **given) for _, held in pairs]
     out = []
     for k, (train, held) in enumerate(pairs):
-        rest: Collected = reduce(Collected.with_, [p for j, p in enumerate(parts) if j != k])
+        rest = Collected.joined([p for j, p in enumerate(parts) if j != k])
         out.append(Fold(train, held, determined(potential, params, rest, options, fit_energies)))
     return out

@@ -212,11 +212,12 @@ class Collected(NamedTuple):
     factors: dict[str, TallQR]
     rows: dict[str, list]
 
-    def with_(self, other: "Collected") -> "Collected":
-        """Both together."""
-        join = lambda a, b: a if not b.rows else (b if not a.rows else combine([a, b]))
-        factors = {k: join(f, other.factors[k]) for k, f in self.factors.items()}
-        return Collected(factors, {k: [*r, *other.rows[k]] for k, r in self.rows.items()})
+    @classmethod
+    def joined(cls, parts: Sequence["Collected"]) -> "Collected":
+        """Those of several sets of structures together."""
+        kinds = parts[0].factors
+        factors = {k: combine([p.factors[k] for p in parts]) for k in kinds}
+        return cls(factors, {k: [row for p in parts for row in p.rows[k]] for k in kinds})
 
 
 def checked_options(potential: Potential, params: Params, options: dict, fit_energies: bool) -> dict:
