@@ -248,12 +248,22 @@ def collected(
     kinds = tuple(k for k in KINDS if weights is None or weights.get(k, 0) > 0)
     p = len(split_linear(potential, params, more["fit_energies"])[0])
     out = Collected({kind: no_rows(p) for kind in kinds}, {kind: [] for kind in kinds})
+    waiting = {kind: [] for kind in kinds}  # a factor is copied whenever rows are added, so let some come together
+
+    def add(kind, least):
+        if sum(len(y) for _, y, _ in waiting[kind]) >= least:
+            out.factors[kind] = add_rows(out.factors[kind], *map(np.concatenate, zip(*waiting[kind], strict=True)))
+            waiting[kind].clear()
+
     for rows in design_rows(potential, params, structures, kinds=kinds, **more):
         for kind in kinds:
             found = getattr(rows, kind)
             if found is not None:
-                out.factors[kind] = add_rows(out.factors[kind], *found)
+                waiting[kind].append(found)
                 out.rows[kind].extend([found] * (options["error"] == "mae"))
+                add(kind, p / 4)
+    for kind in kinds:
+        add(kind, 1)
     return out
 
 

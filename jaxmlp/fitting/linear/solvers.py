@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import blas, lapack, solve_triangular
 
 from jaxmlp.fitting.linear.tall_qr import TallQR, stacked
 
@@ -124,7 +124,7 @@ def _fit(qr: TallQR, T: np.ndarray, solver: str, rcond, noise, log_prior: float 
         c = inverse @ z[kept]
         minimum, log_posterior = T[p, p] ** 2 + z[~kept] @ z[~kept], np.log(s[kept]).sum()
         log_prior = log_prior if kept.all() else None
-    effective = float(np.sum((qr.R[:p, :p] @ inverse) ** 2))
+    effective = float(np.sum(blas.dtrmm(1.0, qr.R[:p, :p], inverse) ** 2)) if p else 0.0
     if noise is None:
         freedom = qr.rows - effective
         noise = float(np.sqrt(qr.misfit(c) / freedom)) if freedom > _EPS * qr.rows else float("nan")
@@ -177,7 +177,7 @@ def triangular_inverse(T: np.ndarray) -> np.ndarray:
             f"the rows do not determine all {len(T)} coefficients (reciprocal condition number {condition:.1e}): "
             'choose a larger strength, or solver="svd" for the solution of smallest norm.'
         )
-    return solve_triangular(T, np.eye(len(T))) if len(T) else T
+    return lapack.dtrtri(T)[0] if len(T) else T
 
 
 def log_determinant(T: np.ndarray) -> float:

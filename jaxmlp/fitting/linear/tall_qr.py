@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import lapack
 
-_PANEL = 32  # columns that LAPACK eliminates together; 16 to 64 take the same time
+_PANELS = ((4000, 32), (np.inf, 64))  # parameters up to which LAPACK eliminates so many columns together, as measured
 
 
 class TallQR(NamedTuple):
@@ -56,7 +56,7 @@ def no_rows(parameters: int) -> TallQR:
 def add_rows(qr: TallQR, A: ArrayLike, y: ArrayLike, weights: ArrayLike = 1.0) -> TallQR:
     """Return the factor of the earlier rows and a block of new ones.
 
-    Costs 2 n p^2 operations, whatever the size n of the block.
+    Costs 2 n p^2 operations, whatever the size n of the block, and a copy of the earlier factor.
 
     Args:
         A: (n, p).
@@ -132,7 +132,8 @@ def stacked(R: np.ndarray, rows: np.ndarray, *, triangular: bool = False) -> np.
     if n == 0 or m == 0:
         return R
     # LAPACK's tpqrt keeps R's zeros, where a QR of the stack would cost 2 (m + n) m^2 for every block.
-    factor, _, _, info = lapack.dtpqrt(n if triangular else 0, min(_PANEL, m), R, np.asfortranarray(rows))
+    panel = next(columns for limit, columns in _PANELS if m <= limit)
+    factor, _, _, info = lapack.dtpqrt(n if triangular else 0, min(panel, m), R, np.asfortranarray(rows))
     assert info == 0, info
     return factor
 
