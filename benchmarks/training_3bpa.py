@@ -148,12 +148,13 @@ def ace_3bpa(_: Path) -> list[Row]:
     weights = {"energy": float(len(train[0]) ** 2), "forces": 1.0}
     options = {"weights": weights, "solver": "ridge"}
     fit = fitting.fit_linear(potential, params, train, energies=energies, strength=0.3, **options)
-    fits = [fit.fit, *(fitting.solve(fit.factors, strength=s, **options) for s in (0.1, 1.0))]
-    found = [potential.shifted(fit.coefficients(jnp.asarray(one.coefficients)), energies) for one in fits]
+    others = [fitting.solve(fit.factors, strength=s, **options).coefficients for s in (0.1, 1.0)]
+    found = [fit.params, *(fit.coefficients(jnp.asarray(c)) for c in others)]
+    found = [potential.shifted(p, energies) for p in found]
     of = lambda p: fitting.accuracy(validation, fitting.predict_structures(potential, p, validation)).forces.rmse
     params = min(found, key=of)
     minutes = (time.process_time() - start) / 60
-    row = {"model": f"linear ACE, rank {len(N_MAX)}", "parameters": len(fits[0].coefficients), "cpu_minutes": minutes}
+    row = {"model": f"linear ACE, rank {len(N_MAX)}", "parameters": len(fit.fit.coefficients), "cpu_minutes": minutes}
     return [row | tested(potential, params)]
 
 

@@ -248,7 +248,8 @@ def collected(
     kinds = tuple(k for k in KINDS if weights is None or weights.get(k, 0) > 0)
     p = len(split_linear(potential, params, more["fit_energies"])[0])
     out = Collected({kind: no_rows(p) for kind in kinds}, {kind: [] for kind in kinds})
-    waiting = {kind: [] for kind in kinds}  # a factor is copied whenever rows are added, so let some come together
+    # A factor is copied whenever rows are added, so let some come together.
+    waiting: dict[str, list] = {kind: [] for kind in kinds}
 
     def add(kind, least):
         if sum(len(y) for _, y, _ in waiting[kind]) >= least:

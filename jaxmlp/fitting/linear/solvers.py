@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
-from scipy.linalg import blas, lapack, solve_triangular
+from scipy.linalg import bandwidth, blas, lapack, solve_triangular
 
 from jaxmlp.fitting.linear.tall_qr import TallQR, stacked
 
@@ -99,11 +99,13 @@ def ridge(
     if solver not in ("qr", "svd"):
         raise ValueError(f'solver must be "qr" or "svd"; got {solver!r}.')
     gamma = prior_matrix(qr, prior, normalize)
-    rows = np.zeros((len(gamma), qr.parameters + 1))
-    rows[:, :-1] = np.sqrt(strength) * gamma
-    T = stacked(qr.R, rows, triangular=_is_triangular(gamma))
-    factor = triangular_factor(rows[:, :-1])
+    rows = np.zeros((len(gamma), qr.parameters + 1), order="F")
+    np.multiply(np.sqrt(strength), gamma, out=rows[:, :-1])
+    triangular = _is_triangular(gamma)
+    factor = rows[:, :-1] if triangular else triangular_factor(rows[:, :-1])
     log_prior = log_determinant(factor) if reciprocal_condition(factor) > _EPS else None
+    T = stacked(qr.R, rows, triangular=triangular)
+    del gamma, rows, factor  # of many parameters each is gigabytes
     fit = _fit(qr, T, solver, rcond, noise, log_prior)
     return fit._replace(precision=strength / fit.noise**2)
 
@@ -124,7 +126,7 @@ def _fit(qr: TallQR, T: np.ndarray, solver: str, rcond, noise, log_prior: float 
         c = inverse @ z[kept]
         minimum, log_posterior = T[p, p] ** 2 + z[~kept] @ z[~kept], np.log(s[kept]).sum()
         log_prior = log_prior if kept.all() else None
-    effective = float(np.sum(blas.dtrmm(1.0, qr.R[:p, :p], inverse) ** 2)) if p else 0.0
+    effective = float(np.linalg.norm(blas.dtrmm(1.0, qr.R[:p, :p], inverse)) ** 2) if p else 0.0
     if noise is None:
         freedom = qr.rows - effective
         noise = float(np.sqrt(qr.misfit(c) / freedom)) if freedom > _EPS * qr.rows else float("nan")
@@ -132,7 +134,8 @@ def _fit(qr: TallQR, T: np.ndarray, solver: str, rcond, noise, log_prior: float 
     if log_prior is not None:
         normal = -0.5 * qr.rows * np.log(2 * np.pi * noise**2) + qr.log_weight
         evidence = float(normal + log_prior - log_posterior - 0.5 * minimum / noise**2)
-    return LinearFit(c, noise * inverse, noise, effective, evidence)
+    inverse *= noise
+    return LinearFit(c, inverse, noise, effective, evidence)
 
 
 def prior_matrix(qr: TallQR, prior: ArrayLike | None, normalize: bool) -> np.ndarray:
@@ -150,7 +153,7 @@ def prior_matrix(qr: TallQR, prior: ArrayLike | None, normalize: bool) -> np.nda
 
 
 def _is_triangular(matrix: np.ndarray) -> bool:
-    return len(matrix) <= matrix.shape[1] and not np.tril(matrix, -1).any()
+    return len(matrix) <= matrix.shape[1] and bandwidth(matrix)[0] == 0
 
 
 def triangular_factor(matrix: np.ndarray) -> np.ndarray:

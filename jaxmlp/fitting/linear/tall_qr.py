@@ -115,25 +115,30 @@ def combine(parts: Sequence[TallQR], scales: ArrayLike = 1.0) -> TallQR:
     if len({part.parameters for part in parts}) != 1:
         raise ValueError(f"parts must have equal numbers of parameters; got {[part.parameters for part in parts]}.")
     scales = np.broadcast_to(np.asarray(scales, dtype=float), (len(parts),))
-    R = scales[0] * parts[0].R
-    for part, scale in zip(parts[1:], scales[1:], strict=True):
-        R = stacked(R, scale * part.R, triangular=True)
+    most = int(np.argmax([part.rows for part in parts]))
+    R = scales[most] * parts[most].R
+    for k, (part, scale) in enumerate(zip(parts, scales, strict=True)):
+        if k != most:  # below as many rows as it is the factor of, a triangle holds only rounding
+            R = stacked(R, scale * part.R[: part.rows], triangular=True, overwrite=True)
     log_weight = sum(part.log_weight + part.rows * np.log(scale) for part, scale in zip(parts, scales, strict=True))
     return TallQR(R, sum(part.rows for part in parts), float(log_weight))
 
 
-def stacked(R: np.ndarray, rows: np.ndarray, *, triangular: bool = False) -> np.ndarray:
+def stacked(R: np.ndarray, rows: np.ndarray, *, triangular: bool = False, overwrite: bool = False) -> np.ndarray:
     """Return the triangular factor (m, m) of [[R], [rows]] for upper triangular R (m, m) and rows (n, m).
 
     Args:
         triangular: `rows`, of which there are m at most, are zero below their diagonal too, which saves half the work.
+        overwrite: R and rows are not needed any more: with many parameters each copy is gigabytes.
     """
     m, n = len(R), len(rows)
     if n == 0 or m == 0:
         return R
-    # LAPACK's tpqrt keeps R's zeros, where a QR of the stack would cost 2 (m + n) m^2 for every block.
     panel = next(columns for limit, columns in _PANELS if m <= limit)
-    factor, _, _, info = lapack.dtpqrt(n if triangular else 0, min(panel, m), R, np.asfortranarray(rows))
+    # LAPACK's tpqrt keeps R's zeros, where a QR of the stack would cost 2 (m + n) m^2 for every block.
+    factor, _, _, info = lapack.dtpqrt(
+        n if triangular else 0, min(panel, m), R, np.asfortranarray(rows), overwrite_a=overwrite, overwrite_b=overwrite
+    )
     assert info == 0, info
     return factor
 
