@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp.fitting.accuracy import (
-    without_atoms,
-)
+from jaxmlp.fitting.accuracy import without_atoms
 from jaxmlp.fitting.config import Config
 from jaxmlp.fitting.data.labels import atomic_number
 from jaxmlp.fitting.data.reference_energies import fit_reference_energies

@@ -48,6 +48,15 @@ def test_blocks_of_every_size_and_parts_give_the_factor_of_all_rows():
     np.testing.assert_allclose(whole.misfit(c), np.sum((weights * (A @ c - y)) ** 2), rtol=1e-12)
 
 
+def test_parts_that_lack_columns_are_combined():
+    A, y = problem()
+    A[:30, [0, 2]] = 0  # some rows do not contain all parameters
+    A[30:, 1] = A[30:, 3]
+    parts = combine([tall_qr([(A[a:b], y[a:b])]) for a, b in itertools.pairwise([0, 2, 5, 30, 60])])
+    rows = np.column_stack([A, y])
+    np.testing.assert_allclose(parts.R.T @ parts.R, rows.T @ rows, atol=1e-12 * np.sum(rows**2))
+
+
 def test_rows_of_weight_zero_are_absent():
     A, y = problem()
     weights = np.ones(60)

@@ -115,11 +115,9 @@ def combine(parts: Sequence[TallQR], scales: ArrayLike = 1.0) -> TallQR:
     if len({part.parameters for part in parts}) != 1:
         raise ValueError(f"parts must have equal numbers of parameters; got {[part.parameters for part in parts]}.")
     scales = np.broadcast_to(np.asarray(scales, dtype=float), (len(parts),))
-    most = int(np.argmax([part.rows for part in parts]))
-    R = scales[most] * parts[most].R
-    for k, (part, scale) in enumerate(zip(parts, scales, strict=True)):
-        if k != most:  # below as many rows as it is the factor of, a triangle holds only rounding
-            R = stacked(R, scale * part.R[: part.rows], triangular=True, overwrite=True)
+    R = scales[0] * parts[0].R
+    for part, scale in zip(parts[1:], scales[1:], strict=True):
+        R = stacked(R, scale * part.R, triangular=True, overwrite=True)
     log_weight = sum(part.log_weight + part.rows * np.log(scale) for part, scale in zip(parts, scales, strict=True))
     return TallQR(R, sum(part.rows for part in parts), float(log_weight))
 
