@@ -78,8 +78,7 @@ RUNS: Runs = {
     "3bpa": (
         "3BPA, trained at 300 K",
         "450 configurations to train on, 50 to choose the epoch by, 1669 at 300 K and 2138 at 600 K to test. Root mean "
-        "square errors. So far the row of the linear ACE, and its time, are of the normal equations, solved outside of "
-        "this program, which takes the QR of the same rows.",
+        "square errors.",
         {"MACE": mace_3bpa, "ACE": ace_3bpa},
     ),
     "pbte": (
