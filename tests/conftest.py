@@ -5,6 +5,7 @@ import os
 # Workers that share two cores: BLAS threads of their own made a Bayesian regression 200 times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,6 +42,16 @@ def pytest_collection_modifyitems(items):
         name = item.nodeid.removeprefix("tests/")
         if any(fnmatchcase(name, pattern) for pattern in SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    """Look for garbage less often: with the thresholds of Python a seventh of the time went into it.
+
+    Programs that are traced are millions of small objects that stay.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
 
 
 @pytest.fixture(scope="module", autouse=True)

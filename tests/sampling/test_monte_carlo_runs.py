@@ -81,12 +81,12 @@ def test_a_list_that_is_too_small_is_enlarged_and_the_walk_is_the_same():
     walks = []
     for headroom in (0.0, 0.8):
         start = monte_carlo(potential, params, system, temperature=KELVIN, **options, headroom=headroom)
-        end = md.run(start, 40).simulation
+        end = md.run(start, 4).simulation
         walks.append((start, end))
     (a0, a), (b0, b) = walks
     assert a.dynamics.forces.search != a0.dynamics.forces.search
     assert b.dynamics.forces.search == b0.dynamics.forces.search
-    assert a.system.volume < 0.7 * system.volume
+    assert a.system.volume < 0.7 * system.volume  # already after four steps; every enlargement compiles again
     np.testing.assert_allclose(a.state.R, b.state.R, atol=1e-8)
     assert np.array_equal(a.state.bath.accepted, b.state.bath.accepted)
 
